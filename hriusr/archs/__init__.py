@@ -1,0 +1,1 @@
+"""Networks: wiring of blocks, registered by name."""

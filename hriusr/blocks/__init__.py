@@ -1,0 +1,1 @@
+"""Building blocks in pure torch: no registry, no options, no files."""

@@ -1,0 +1,1 @@
+"""Loops and effects: training, evaluation, tiling, checkpoints."""

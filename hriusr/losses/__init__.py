@@ -1,0 +1,1 @@
+"""Training losses, registered by name."""

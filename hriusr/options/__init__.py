@@ -1,0 +1,1 @@
+"""Option files: schema, loading, checking."""

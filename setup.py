@@ -1,0 +1,26 @@
+"""Package definition; `pip install .` or, quicker, scripts/quickstart.sh (which builds BasicSR without a second torch)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def requirements() -> list[str]:
+    """Read requirements.txt without its comments."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+
+
+setup(
+    name="hriusr",
+    version=re.search(r'__version__ = "(.+)"', (ROOT / "hriusr" / "__init__.py").read_text(encoding="utf-8")).group(1),
+    description="Super-resolution with hyperbolic relative imprinting units: train, test, upscale",
+    packages=find_packages(include=["hriusr", "hriusr.*"]),
+    python_requires=">=3.10,<3.13",  # BasicSR 1.4.2 cannot be built on 3.13
+    install_requires=requirements(),
+    extras_require={"test": ["pytest>=8", "ruff>=0.6", "spandrel>=0.4", "timm>=1.0"]},
+    entry_points={"console_scripts": ["hriusr = hriusr.cli:main"]},
+)

@@ -1,0 +1,38 @@
+"""Fixtures shared by all tests: real photographs, the optional benchmark pictures, seeds."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # BasicSR's imports warn; our own code must not
+    import hriusr.basicsr_bridge  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    """Give every test the same random numbers."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the legacy generator, because libraries use it
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """Return a function: name -> RGB HWC uint8 photograph from the scikit-image wheel."""
+    import skimage.data
+
+    return lambda name: np.ascontiguousarray(getattr(skimage.data, name)()[..., :3])
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with benchmarks/Set5 and benchmarks/Urban100, from HRIUSR_TEST_DATA or ../shared/data; skips when absent."""
+    candidates = [os.environ.get("HRIUSR_TEST_DATA"), Path(__file__).parents[2] / "shared" / "data"]
+    for candidate in candidates:
+        if candidate and (Path(candidate) / "benchmarks" / "Set5" / "HR").is_dir():
+            return Path(candidate)
+    pytest.skip("no benchmark pictures: set HRIUSR_TEST_DATA to a folder with benchmarks/Set5")
