@@ -1,4 +1,4 @@
-"""Package definition; `pip install .` or, quicker, scripts/quickstart.sh (which builds BasicSR without a second torch)."""
+"""Package definition: `pip install .`, or scripts/quickstart.sh, which builds BasicSR without a second torch."""
 
 import re
 from pathlib import Path

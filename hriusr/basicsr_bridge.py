@@ -1,7 +1,7 @@
 """The only door to BasicSR (basicsr 1.4.2, the newest release there is).
 
-BasicSR imports `torchvision.transforms.functional_tensor`, which torchvision dropped in 0.17. The bridge supplies that one
-module before it imports BasicSR, hands out the five registries, and lets our classes take over names on purpose:
+BasicSR imports `torchvision.transforms.functional_tensor`, which torchvision dropped in 0.17. The bridge supplies that
+one module before it imports BasicSR, hands out the five registries, and lets our classes take over names on purpose:
 
     @replace_in(DATASET_REGISTRY, "PairedImageDataset")
     class PairedImageDataset(Dataset): ...
@@ -14,6 +14,7 @@ import importlib.util
 import pkgutil
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,16 +34,18 @@ def _supply_functional_tensor() -> None:
 
 _supply_functional_tensor()
 
-from basicsr.metrics import calculate_metric  # noqa: E402
-from basicsr.models.sr_model import SRModel as BasicSRModel  # noqa: E402
-from basicsr.utils.registry import (  # noqa: E402
-    ARCH_REGISTRY,
-    DATASET_REGISTRY,
-    LOSS_REGISTRY,
-    METRIC_REGISTRY,
-    MODEL_REGISTRY,
-    Registry,
-)
+with warnings.catch_warnings():  # BasicSR warns of SciPy names on import; that is not our user's business
+    warnings.simplefilter("ignore")
+    from basicsr.metrics import calculate_metric
+    from basicsr.models.sr_model import SRModel as BasicSRModel
+    from basicsr.utils.registry import (
+        ARCH_REGISTRY,
+        DATASET_REGISTRY,
+        LOSS_REGISTRY,
+        METRIC_REGISTRY,
+        MODEL_REGISTRY,
+        Registry,
+    )
 
 # The suffix of a module's name says which registry it fills; these are all the modules register_package() imports.
 _REGISTERED_SUFFIXES = {

@@ -1,17 +1,11 @@
 """Fixtures shared by all tests: real photographs, the optional benchmark pictures, seeds."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # BasicSR's imports warn; our own code must not
-    import hriusr.basicsr_bridge  # noqa: F401
-
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():
@@ -30,7 +24,7 @@ def photo():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with benchmarks/Set5 and benchmarks/Urban100, from HRIUSR_TEST_DATA or ../shared/data; skips when absent."""
+    """Folder with benchmarks/Set5/HR, from HRIUSR_TEST_DATA or ../shared/data; skips when absent."""
     candidates = [os.environ.get("HRIUSR_TEST_DATA"), Path(__file__).parents[2] / "shared" / "data"]
     for candidate in candidates:
         if candidate and (Path(candidate) / "benchmarks" / "Set5" / "HR").is_dir():
