@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     """Give every test the same random numbers."""
