@@ -1,0 +1,33 @@
+"""Initial values of weights, as one table: module type -> parameter name -> initialiser.
+
+Linear layers start as Swin starts them (arXiv:2103.14030): normal with deviation 0.02, biases zero. Convolutions are
+not in the table and keep PyTorch's own start, as in SwinIR and HAT.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+def trunc_normal_02_(tensor: Tensor) -> Tensor:
+    """Fill in place with a normal distribution of mean 0 and deviation 0.02, cut off at -2 and 2."""
+    return nn.init.trunc_normal_(tensor, std=0.02)
+
+
+INITIALISERS: dict[type[nn.Module], dict[str, Callable[[Tensor], Tensor]]] = {
+    nn.Linear: {"weight": trunc_normal_02_, "bias": nn.init.zeros_},
+    nn.LayerNorm: {"weight": nn.init.ones_, "bias": nn.init.zeros_},
+}
+
+
+def initialise_weights(network: nn.Module) -> None:
+    """Fill every parameter the table has a row for, in all submodules of a network.
+
+    Parameters without a row (convolutions, relative position tables, gates) keep what their own constructor gave them.
+    A module that wants another start than the table's sets it after this call.
+    """
+    for module in network.modules():
+        for name, initialise in INITIALISERS.get(type(module), {}).items():
+            parameter = getattr(module, name)
+            if parameter is not None:
+                initialise(parameter)
