@@ -1,5 +1,7 @@
 """Stochastic depth: skip a residual branch for single samples while training (arXiv:1603.09382)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
-def drop_path_rates(last_rate: float, depths: list[int] | tuple[int, ...]) -> list[list[float]]:
+def drop_path_rates(last_rate: float, depths: Sequence[int]) -> list[list[float]]:
     """Rates that grow linearly over all blocks of a network, from 0 to last_rate.
 
     Args:
@@ -42,5 +44,6 @@ def drop_path_rates(last_rate: float, depths: list[int] | tuple[int, ...]) -> li
     Returns:
         One list a group, one rate a block.
     """
-    rates = iter(torch.linspace(0, last_rate, sum(depths), dtype=torch.float64).tolist())
+    num_steps = max(sum(depths) - 1, 1)
+    rates = (last_rate * step / num_steps for step in range(sum(depths)))
     return [[next(rates) for _ in range(depth)] for depth in depths]

@@ -1,0 +1,87 @@
+"""Cosine window attention with a continuous position bias (Swin V2, arXiv:2111.09883, eq. 2-4), as Swin2SR uses it.
+
+Parameter names are Swin V2's: `logit_scale`, `q_bias`, `v_bias`, `cpb_mlp.{0,2}`, `qkv`, `proj`.
+
+Shapes: B batch, C channels, H W pixels, M windows, N cells of a window, h heads, d = C/h
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.relative import AxisGeometry, pair_table
+from hriusr.blocks.windows import ShiftRegions, window_merge, window_partition
+
+_LARGEST_LOGIT_SCALE = math.log(100)
+_HIDDEN_FEATURES = 512
+
+
+def log_spaced_offsets(window_size: int) -> Tensor:
+    """Return the offsets between two cells of a window on a log scale, (2w-1, 2w-1, 2), -log2(9)/3 ... log2(9)/3."""
+    offset = torch.arange(1 - window_size, window_size, dtype=torch.float32) * 8 / max(window_size - 1, 1)
+    log_offset = offset.sign() * torch.log2(1 + offset.abs()) / 3
+    return torch.stack(torch.meshgrid(log_offset, log_offset, indexing="ij"), -1)
+
+
+class CosineWindowAttention(nn.Module):
+    """Self-attention inside windows whose scores are scaled cosines of query and key.
+
+    Args:
+        dim: channels C, divisible by num_heads.
+        window_size: side of a window, pixels.
+        num_heads: attention heads.
+        qkv_bias: whether queries and values have a bias; keys never have one.
+        shift_size: pixels that windows are moved down and right by, 0 to window_size - 1.
+
+    Raises:
+        ValueError: dim does not divide by num_heads, or shift_size is out of range.
+    """
+
+    def __init__(self, dim: int, window_size: int, num_heads: int, qkv_bias: bool = True, shift_size: int = 0):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads})")
+        if not 0 <= shift_size < window_size:
+            raise ValueError(f"shift_size (={shift_size}) must be at least 0 and below window_size (={window_size})")
+        self.window_size = window_size
+        self.num_heads = num_heads
+        self.shift_size = shift_size
+        self.axis = AxisGeometry(window_size, window_size)
+        self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
+        self.cpb_mlp = nn.Sequential(
+            nn.Linear(2, _HIDDEN_FEATURES), nn.ReLU(inplace=True), nn.Linear(_HIDDEN_FEATURES, num_heads, bias=False)
+        )
+        self.register_buffer("relative_coords_table", log_spaced_offsets(window_size), persistent=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
+        self.proj = nn.Linear(dim, dim)
+        self.regions = ShiftRegions((window_size, window_size), (shift_size, shift_size)) if shift_size else None
+
+    def relative_bias(self) -> Tensor:
+        """Return the bias of every pair of cells, (h, N, N), 0..16."""
+        table_YXh = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table))
+        return pair_table(table_YXh.permute(2, 0, 1).unsqueeze(-1), self.axis, self.axis).squeeze(-1)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Return features of the same shape; H and W are multiples of window_size."""
+        height, width = x_BHWC.shape[1:3]
+        shift = self.shift_size
+        x_MNC = window_partition(x_BHWC.roll((-shift, -shift), (1, 2)) if shift else x_BHWC, self.window_size)
+        bias = None if self.q_bias is None else torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        qkv = F.linear(x_MNC, self.qkv.weight, bias)
+        q_MhNd, k_MhNd, v_MhNd = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        # float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
+        q_MhNd = (F.normalize(q_MhNd.float(), dim=-1) * self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp()).to(
+            qkv.dtype
+        )
+        k_MhNd = F.normalize(k_MhNd.float(), dim=-1).to(qkv.dtype)
+        if self.regions is not None:
+            grid = (height // self.window_size, width // self.window_size)
+            q_MhNd, k_MhNd = self.regions.extend(q_MhNd, k_MhNd, grid, MASKED)
+        y_MNC = attend(q_MhNd, k_MhNd, v_MhNd, self.relative_bias()).transpose(1, 2).flatten(2)
+        y_BHWC = window_merge(self.proj(y_MNC), self.window_size, height, width)
+        return y_BHWC.roll((shift, shift), (1, 2)) if shift else y_BHWC
