@@ -22,7 +22,7 @@ def attend(
     q_MhPd: Tensor,
     k_MhNd: Tensor,
     v_MhNe: Tensor,
-    bias_hPN: Tensor | None = None,
+    bias: Tensor | None = None,
     *,
     renorm: str = "softmax",
     keep_MPN: Tensor | None = None,
@@ -34,7 +34,7 @@ def attend(
         q_MhPd: queries, already scaled.
         k_MhNd: keys.
         v_MhNe: values.
-        bias_hPN: added to the scores of every window.
+        bias: added to the scores: (h, P, N) for every window alike, or (M, h, P, N).
         renorm: "softmax", or "l2": t / (||t||_2 + 1) over the kept scores t of a target cell, signed.
         keep_MPN: for "l2", 1 where a score counts and 0 where it does not.
         fused: force the fused or the explicit way; None takes the faster one.
@@ -45,38 +45,41 @@ def attend(
     if fused is None:
         fused = q_MhPd.is_cuda and renorm == "softmax"
     if fused:
-        return _attend_fused(q_MhPd, k_MhNd, v_MhNe, bias_hPN)
+        return _attend_fused(q_MhPd, k_MhNd, v_MhNe, bias)
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return _attend_explicit(q_MhPd, k_MhNd, v_MhNe, bias_hPN, renorm, keep_MPN)
+        return _attend_explicit(q_MhPd, k_MhNd, v_MhNe, bias, renorm, keep_MPN)
     num_windows, num_heads, num_targets = q_MhPd.shape[:3]
     chunk = max(_CHUNK_BYTES // (num_heads * num_targets * k_MhNd.shape[2] * q_MhPd.element_size()), 1)
     y_MhPe = v_MhNe.new_empty(num_windows, num_heads, num_targets, v_MhNe.shape[3])
     for start in range(0, num_windows, chunk):
         part = slice(start, start + chunk)
         keep = None if keep_MPN is None else keep_MPN[part]
-        y_MhPe[part] = _attend_explicit(q_MhPd[part], k_MhNd[part], v_MhNe[part], bias_hPN, renorm, keep)
+        part_bias = bias[part] if bias is not None and bias.dim() == 4 else bias
+        y_MhPe[part] = _attend_explicit(q_MhPd[part], k_MhNd[part], v_MhNe[part], part_bias, renorm, keep)
     return y_MhPe
 
 
 def _attend_explicit(
-    q_MhPd: Tensor, k_MhNd: Tensor, v_MhNe: Tensor, bias_hPN: Tensor | None, renorm: str, keep_MPN: Tensor | None
+    q_MhPd: Tensor, k_MhNd: Tensor, v_MhNe: Tensor, bias: Tensor | None, renorm: str, keep_MPN: Tensor | None
 ) -> Tensor:
     scores_MhPN = q_MhPd @ k_MhNd.transpose(-1, -2)
-    if bias_hPN is not None:
-        scores_MhPN = scores_MhPN + bias_hPN.to(scores_MhPN.dtype)
+    if bias is not None:
+        scores_MhPN = scores_MhPN + bias.to(scores_MhPN.dtype)
     if renorm == "softmax":
         # Half-precision scores are normalised in float32 inside softmax; the weights come back in their own format.
         return scores_MhPN.softmax(-1).to(v_MhNe.dtype) @ v_MhNe
     if keep_MPN is not None:
         scores_MhPN = scores_MhPN * keep_MPN[:, None].to(scores_MhPN.dtype)
-    norm = torch.linalg.vector_norm(scores_MhPN, dim=-1, keepdim=True, dtype=torch.float32)
+    wide = torch.promote_types(scores_MhPN.dtype, torch.float32)  # squares of fp16 scores overflow
+    norm = torch.linalg.vector_norm(scores_MhPN, dim=-1, keepdim=True, dtype=wide)
     return (scores_MhPN / (norm + 1)).to(v_MhNe.dtype) @ v_MhNe
 
 
-def _attend_fused(q_MhPd: Tensor, k_MhNd: Tensor, v_MhNe: Tensor, bias_hPN: Tensor | None) -> Tensor:
+def _attend_fused(q_MhPd: Tensor, k_MhNd: Tensor, v_MhNe: Tensor, bias: Tensor | None) -> Tensor:
     num_values = v_MhNe.shape[-1]
     q, k, v = (_pad_channels(x) for x in (q_MhPd, k_MhNd, v_MhNe))
-    bias = None if bias_hPN is None else bias_hPN.to(q.dtype)[None].expand(len(q), -1, -1, -1)
+    if bias is not None:
+        bias = bias.to(q.dtype).expand(len(q), -1, -1, -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)[..., :num_values]
 
 

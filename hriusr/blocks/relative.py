@@ -2,7 +2,8 @@
 
 Per axis, with source side w, target side p, u = max(p // w, 1), e = max(w // p, 1), the table has
 T = 2 max(w, p) - max(u, e) entries and the pair (o, i) reads entry e o + u (w - 1 - i).
-Equal sides give Swin's o - i + w - 1 (arXiv:2103.14030).
+Equal sides give Swin's o - i + w - 1 (arXiv:2103.14030). A source window that overlaps its neighbours (HAT's OCAB)
+keeps the target's pixel pitch: u = e = 1, T = w + p - 1.
 
 A pair table is read as a sliding window over the flipped table: a view of the live parameter, so that its gradient
 needs no scatter and no index can go stale.
@@ -20,13 +21,20 @@ class AxisGeometry:
     Args:
         source: cells of a source window along the axis.
         target: cells of a target window along the axis; a multiple or a divisor of source.
+        is_overlap: the source window is larger because it overlaps its neighbours; any sides with source >= target.
     """
 
     source: int
     target: int
+    is_overlap: bool = False
 
     def __post_init__(self) -> None:
-        if self.source < 1 or self.target < 1 or max(self.source, self.target) % min(self.source, self.target):
+        if self.is_overlap:
+            if not 1 <= self.target <= self.source:
+                raise ValueError(
+                    f"an overlapping window (side {self.source}) must hold its target (side {self.target})"
+                )
+        elif self.source < 1 or self.target < 1 or max(self.source, self.target) % min(self.source, self.target):
             raise ValueError(
                 f"window side {self.source} cannot be imprinted onto {self.target}: "
                 "one must be a whole multiple of the other"
@@ -35,16 +43,18 @@ class AxisGeometry:
     @property
     def target_stride(self) -> int:
         """Entries between neighbouring target cells (e)."""
-        return max(self.source // self.target, 1)
+        return 1 if self.is_overlap else max(self.source // self.target, 1)
 
     @property
     def source_stride(self) -> int:
         """Entries between neighbouring source cells (u)."""
-        return max(self.target // self.source, 1)
+        return 1 if self.is_overlap else max(self.target // self.source, 1)
 
     @property
     def table_size(self) -> int:
         """Entries of the table (T)."""
+        if self.is_overlap:
+            return self.source + self.target - 1
         return 2 * max(self.source, self.target) - max(self.source_stride, self.target_stride)
 
     def index(self, target: int, source: int) -> int:
