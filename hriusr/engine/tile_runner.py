@@ -1,0 +1,198 @@
+"""Run a network over tiles of equal shape, in batches, and survive what goes wrong on real machines.
+
+| happening | answer |
+|---|---|
+| out of memory with several tiles | half as many at once, from then on; finished tiles stay |
+| out of memory with one tile | that tile is handed to `compute_in_parts`, and so are all later ones of its size |
+| NaN or Inf under bf16 or fp16 | that tile again in float32 |
+| NaN or Inf in float32 | an error: the weights or the picture are broken, and a black tile would hide it |
+
+Shapes: N tiles, C channels, H W pixels of the low-resolution tile
+"""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hriusr.errors import HriusrError
+
+logger = logging.getLogger(__name__)
+
+AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# How PyTorch's allocators and cuDNN say that a tensor is too large, where they don't raise their own class.
+_OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "canUse32BitIndexMath",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception means that less work at a time could succeed."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode and give each of its modules its own mode back."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class TileRunner:
+    """A network with all that is needed to run it on tiles.
+
+    Args:
+        network: maps (N, C, H, W) to (N, C, H * scale, W * scale); expected in evaluation mode.
+        scale: enlargement.
+        device: where the network is.
+        output_device: where results go.
+        precision: fp32, or bf16 / fp16 autocast.
+        batch_size: tiles at once, at most.
+        compute_in_parts: called as compute_in_parts(self, tile_1CHW) for a tile that is too large by itself; returns
+            the result of that tile. None: out of memory is an error.
+
+    Raises:
+        ValueError: unknown precision, batch_size below 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        scale: int,
+        device: torch.device,
+        output_device: torch.device,
+        precision: str = "fp32",
+        batch_size: int = 1,
+        compute_in_parts: Callable[["TileRunner", Tensor], Tensor] | None = None,
+    ):
+        if precision not in AUTOCAST_TYPES:
+            raise ValueError(f"precision (={precision!r}) must be one of {tuple(AUTOCAST_TYPES)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size (={batch_size}) must be at least 1")
+        self.network = network
+        self.scale = scale
+        self.device = device
+        self.output_device = output_device
+        self.autocast_type = AUTOCAST_TYPES[precision]
+        self.batch_size = batch_size
+        self.compute_in_parts = compute_in_parts
+        self.too_large: int | None = None  # pixels of the smallest tile that did not fit by itself
+        self._float32_network: nn.Module | None = None
+
+    def run(self, tiles: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the result of each tile, in order.
+
+        Args:
+            tiles: tensors (n, C, H, W) of one shape; n pictures share a tile position.
+
+        Returns:
+            Iterator of float32 tensors (n, C, H * scale, W * scale) on the output device.
+        """
+        waiting: list[Tensor] = []
+        for tile in tiles:
+            waiting.append(tile)
+            if len(waiting) >= self.batch_size:
+                yield from self._run_batch(waiting)
+                waiting = []
+        if waiting:
+            yield from self._run_batch(waiting)
+
+    def _run_batch(self, tiles: list[Tensor]) -> tuple[Tensor, ...]:
+        lengths = [len(tile) for tile in tiles]
+        return torch.split(self._run_images(torch.cat(tiles)), lengths)
+
+    def _run_images(self, lr_NCHW: Tensor) -> Tensor:
+        """Run N tiles with at most batch_size at once, less where memory ends."""
+        results: list[Tensor] = []
+        position = 0
+        while position < len(lr_NCHW):
+            count = min(self.batch_size, len(lr_NCHW) - position)
+            part = lr_NCHW[position : position + count]
+            if self.too_large is not None and part[0, 0].numel() >= self.too_large:
+                result = None
+                count = 1
+            else:
+                result = self._attempt(part)
+            if result is None and count > 1:
+                self.batch_size = count // 2
+                logger.warning("out of memory with %d tiles at once; continuing with %d", count, self.batch_size)
+                continue
+            if result is None:
+                result = self._split(part[:1])
+            results.append(result)
+            position += count
+        return torch.cat(results) if len(results) > 1 else results[0]
+
+    def _split(self, tile_1CHW: Tensor) -> Tensor:
+        height, width = tile_1CHW.shape[-2:]
+        if self.compute_in_parts is None:
+            raise HriusrError(f"out of memory with one tile of {width}x{height} pixels: choose a smaller tile_size")
+        if self.too_large is None or height * width < self.too_large:
+            self.too_large = height * width
+        return self.compute_in_parts(self, tile_1CHW)
+
+    def _attempt(self, lr_NCHW: Tensor) -> Tensor | None:
+        """Return the result, or None when memory ran out; the failed pass's tensors are free again by then."""
+        try:
+            return self._forward(lr_NCHW)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    @torch.no_grad()
+    def _forward(self, lr_NCHW: Tensor) -> Tensor:
+        lr_NCHW = lr_NCHW.to(self.device, torch.float32)
+        sr_NCHW = self._call(self.network, lr_NCHW, self.autocast_type)
+        expected = (*lr_NCHW.shape[:2], lr_NCHW.shape[2] * self.scale, lr_NCHW.shape[3] * self.scale)
+        if sr_NCHW.shape != expected:
+            raise ValueError(
+                f"the network turns {tuple(lr_NCHW.shape)} into {tuple(sr_NCHW.shape)}, expected {expected}: "
+                f"scale (={self.scale}) must be the network's"
+            )
+        finite_N = torch.isfinite(sr_NCHW).flatten(1).all(dim=1)
+        if not finite_N.all():
+            broken_N = ~finite_N
+            sr_NCHW = sr_NCHW.float()
+            sr_NCHW[broken_N] = self._recompute(lr_NCHW[broken_N])
+        return sr_NCHW.to(self.output_device, torch.float32)
+
+    def _call(self, network: nn.Module, lr_NCHW: Tensor, autocast_type: torch.dtype | None) -> Tensor:
+        weight = next(network.parameters(), None)
+        if weight is not None and weight.is_floating_point():
+            lr_NCHW = lr_NCHW.to(weight.dtype)  # a network in .half() or .bfloat16()
+        with torch.autocast(self.device.type, autocast_type, enabled=autocast_type is not None):
+            return network(lr_NCHW)
+
+    def _recompute(self, lr_NCHW: Tensor) -> Tensor:
+        """Compute tiles in float32 whatever the precision; NaN there is an error."""
+        weight = next(self.network.parameters(), None)
+        is_float32 = weight is None or weight.dtype == torch.float32
+        if self._float32_network is None:
+            self._float32_network = self.network if is_float32 else copy.deepcopy(self.network).float()
+        if self.autocast_type is not None or not is_float32:
+            logger.warning("%d tile(s) not finite in half precision; computing in float32", len(lr_NCHW))
+            sr_NCHW = self._call(self._float32_network, lr_NCHW, None)
+            if torch.isfinite(sr_NCHW).all():
+                return sr_NCHW
+        raise HriusrError(
+            "the network's output is NaN or infinite even in float32: its weights are broken (or the picture has NaN): "
+            "use other weights"
+        )
