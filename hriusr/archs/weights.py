@@ -1,0 +1,206 @@
+"""Weights of networks in files: .pth as BasicSR, HAT and SwinIR write it, and .safetensors.
+
+A .pth holds {"params": state_dict, "params_ema": state_dict, "network_g": constructor arguments}; a .safetensors holds
+one state_dict and the constructor arguments as JSON in its metadata. Files of others (a bare state_dict, `module.`
+before each name, no network_g) are read too. Nothing in a file is ever executed: torch.load(weights_only=True).
+"""
+
+import json
+import logging
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors_torch
+from torch import Tensor, nn
+
+from hriusr.archs.registry import as_plain, build_network, complete_network_opt
+from hriusr.archs.weights_fit import apply_weights, describe_file, first_names
+from hriusr.atomic_file import torch_bytes, write_atomically
+from hriusr.errors import OptionsError, WeightsError
+
+logger = logging.getLogger(__name__)
+
+StateDict = dict[str, Tensor]
+
+# what wrappers put before each name: DataParallel and DistributedDataParallel, torch.compile
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+
+
+def save_weights(
+    path: str | Path,
+    network: nn.Module | Mapping[str, Tensor],
+    network_opt: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    ema: nn.Module | Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a network's weights, atomically.
+
+    Args:
+        path: ends in .pth or .safetensors.
+        network: a network or its state_dict.
+        network_opt: `type` and constructor arguments, stored with all defaults filled in.
+        metadata: anything JSON can hold; stored under "metadata".
+        ema: the running mean of the weights; in a .safetensors, which holds one set, it takes the network's place.
+
+    Raises:
+        WeightsError: another ending.
+        HriusrError: the disk is full.
+    """
+    path = Path(path)
+    content = weights_content(network, network_opt, metadata, ema=ema)
+    if path.suffix == ".safetensors":
+        strings = {"network_g": json.dumps(content["network_g"]), "metadata": json.dumps(content["metadata"])}
+        # a clone each: safetensors refuses tensors that share memory
+        state = {name: tensor.clone() for name, tensor in content.get("params_ema", content["params"]).items()}
+        write_atomically(path, safetensors_torch.save(state, strings))
+    elif path.suffix == ".pth":
+        write_atomically(path, torch_bytes(content))
+    else:
+        raise WeightsError(
+            f"{path}: weights are written as .pth or .safetensors, not {path.suffix or 'without an ending'}"
+        )
+
+
+def weights_content(
+    network: nn.Module | Mapping[str, Tensor],
+    network_opt: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    ema: nn.Module | Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Collect what a .pth holds: copies on the CPU, so that training may go on while they are written.
+
+    Args:
+        network: a network or its state_dict.
+        network_opt: `type` and constructor arguments.
+        metadata: anything JSON can hold.
+        ema: the running mean of the weights.
+    """
+    content: dict[str, Any] = {"params": _cpu_copy(network)}
+    if ema is not None:
+        content["params_ema"] = _cpu_copy(ema)
+    content["network_g"] = complete_network_opt(network_opt)
+    content["metadata"] = as_plain(metadata or {})
+    return content
+
+
+def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, dict[str, Any] | None]:
+    """Read weights, ours or others'.
+
+    Args:
+        path: .safetensors, or a file torch.load reads.
+        prefer_ema: take params_ema where a file holds both; else params. What the file lacks is replaced by the other.
+
+    Returns:
+        (state_dict on the CPU without wrappers' prefixes, network_g or None where the file does not say).
+
+    Raises:
+        WeightsError: missing, damaged, or not weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}; check path.pretrain_network_g (relative to where you run)")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    content = load_torch_file(path)
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not weights; export a state_dict")
+    network_opt = content.get("network_g")
+    keys = ("params_ema", "params") if prefer_ema else ("params", "params_ema")
+    for key in (*keys, "state_dict", "model"):
+        if isinstance(content.get(key), Mapping):
+            if key == "params" and prefer_ema:
+                logger.info("%s holds no params_ema; params are loaded", path)
+            content = content[key]
+            break
+    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise WeightsError(
+            f"{path} holds no tensors (keys: {first_names(list(map(str, content)))}); is it a weights file?"
+        )
+    return _without_prefixes(state), dict(network_opt) if isinstance(network_opt, Mapping) else None
+
+
+def load_torch_file(path: Path) -> Any:
+    """Read what torch.save wrote (tensors and plain types only), after checking its checksums.
+
+    Raises:
+        WeightsError: damaged or cut short, or it holds other Python objects.
+    """
+    try:
+        if zipfile.is_zipfile(path):  # older files are bare pickles without checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise WeightsError(
+                    f"{path} is damaged (checksum of {damaged} is wrong); use another checkpoint or copy"
+                )
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise WeightsError(
+            f"{path} is damaged, or holds more than tensors and plain values, which is not loaded since it can run "
+            f"any code ({reason}); save its state_dict alone"
+        ) from error
+    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise WeightsError(f"{path} cannot be read ({reason}); it is damaged or cut short: use another copy") from error
+
+
+def network_from_weights(path: str | Path, prefer_ema: bool = True) -> nn.Module:
+    """Rebuild a network from a file alone.
+
+    Args:
+        path: a weights file with network_g in it, as training writes it.
+        prefer_ema: take the running mean of the weights where there is one.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: no such file, or it does not say what network it belongs to, or does not fit it.
+    """
+    state, network_opt = load_weights(path, prefer_ema)
+    if network_opt is None:
+        raise WeightsError(
+            f"{path} does not say what network it belongs to; it {describe_file(state, None)}. "
+            "Remedy: name the network in an option file (network_g) and the file in path.pretrain_network_g"
+        )
+    try:
+        network = build_network(network_opt)
+    except OptionsError as error:
+        raise WeightsError(f"{path}: its network cannot be built here: {error}") from error
+    apply_weights(network, state, source=path, network_opt=network_opt)
+    return network.eval()
+
+
+def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            strings = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        network_opt = json.loads(strings["network_g"]) if "network_g" in strings else None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); it is damaged or cut short: use another copy") from error
+    return _without_prefixes(state), network_opt
+
+
+def _cpu_copy(network: nn.Module | Mapping[str, Tensor]) -> StateDict:
+    state = network.state_dict() if isinstance(network, nn.Module) else network
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+    return _without_prefixes(copies)
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> StateDict:
+    for prefix in _WRAPPER_PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            return _without_prefixes({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+    return dict(state)

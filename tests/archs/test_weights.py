@@ -1,0 +1,171 @@
+"""Weights in files: ours round-trip, others' are read, what does not fit is named."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from hriusr.archs.registry import build_network, complete_network_opt
+from hriusr.archs.weights import load_weights, network_from_weights, save_weights
+from hriusr.archs.weights_fit import apply_weights
+from hriusr.errors import HriusrError, WeightsError
+
+RESNET = {"type": "MSRResNet", "num_feat": 8, "num_block": 1, "upscale": 2}
+
+
+@pytest.fixture
+def network():
+    return build_network(RESNET)
+
+
+def assert_same_state(state, expected):
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_saved_network_is_rebuilt_from_the_file_alone(tmp_path, network, ending):
+    path = tmp_path / f"net{ending}"
+    save_weights(path, network, RESNET, {"iteration": 7})
+    rebuilt = network_from_weights(path)
+    assert_same_state(rebuilt.state_dict(), network.state_dict())
+    assert not rebuilt.training
+    lr_BCHW = torch.rand(1, 3, 8, 9)
+    assert torch.equal(rebuilt(lr_BCHW), network.eval()(lr_BCHW))
+
+
+def test_defaults_of_the_constructor_are_stored(tmp_path, network):
+    save_weights(tmp_path / "net.pth", network, RESNET)
+    _, network_opt = load_weights(tmp_path / "net.pth")
+    assert network_opt == {**RESNET, "num_in_ch": 3, "num_out_ch": 3}
+    assert complete_network_opt({"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3})["num_block"] == 23
+
+
+@pytest.mark.parametrize("prefer_ema", [True, False])
+def test_ema_is_chosen_on_wish(tmp_path, network, prefer_ema):
+    ema = build_network(RESNET)
+    save_weights(tmp_path / "net.pth", network, RESNET, ema=ema)
+    state, _ = load_weights(tmp_path / "net.pth", prefer_ema)
+    assert_same_state(state, (ema if prefer_ema else network).state_dict())
+
+
+@pytest.mark.parametrize("wrap", ["bare", "params", "params_ema", "state_dict", "module", "compiled"])
+def test_files_of_other_trainers_are_read(tmp_path, network, wrap):
+    state = network.state_dict()
+    content = {
+        "bare": state,
+        "params": {"params": state},
+        "params_ema": {"params_ema": state},
+        "state_dict": {"state_dict": state, "epoch": 3},
+        "module": {"params": {f"module.{name}": tensor for name, tensor in state.items()}},
+        "compiled": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
+    }[wrap]
+    torch.save(content, tmp_path / "net.pth")
+    loaded, network_opt = load_weights(tmp_path / "net.pth")
+    assert_same_state(loaded, state)
+    assert network_opt is None
+
+
+def test_strict_load_names_what_does_not_fit_and_what_the_file_is(tmp_path, network):
+    save_weights(tmp_path / "net.pth", network, RESNET)
+    state, network_opt = load_weights(tmp_path / "net.pth")
+    other = build_network({"type": "MSRResNet", "num_feat": 12, "num_block": 2, "upscale": 4})
+    with pytest.raises(WeightsError) as caught:
+        apply_weights(other, state, source="net.pth", network_opt=network_opt)
+    message = str(caught.value)
+    assert "net.pth does not fit MSRResNet" in message
+    assert "6 missing in the file (body.1.conv1.weight, body.1.conv1.bias, body.1.conv2.weight, ...)" in message
+    assert "conv_first.weight: file (8, 3, 3, 3), network (12, 3, 3, 3)" not in message  # sorted by name: body first
+    assert "body.0.conv1.bias: file (8,), network (12,)" in message
+    assert "says that it is of MSRResNet(" in message
+    assert "upscale=2" in message
+    assert "strict_load_g: false" in message
+
+
+def test_unknown_file_is_recognised_by_its_names(network):
+    with pytest.raises(WeightsError, match="seems to be of MSRResNet"):
+        apply_weights(nn.Conv2d(3, 3, 3), network.state_dict(), source="x.pth", network_opt=None)
+
+
+def test_loading_in_part_takes_what_fits_and_lists_the_rest(network, caplog):
+    four_times = build_network({**RESNET, "upscale": 4})
+    left_out = apply_weights(network, four_times.state_dict(), source="x4.pth", network_opt=None, strict=False)
+    assert torch.equal(network.conv_first.weight, four_times.conv_first.weight)
+    assert left_out == [
+        "in the file only, ignored: upconv2.weight",
+        "in the file only, ignored: upconv2.bias",
+    ]
+    assert "upconv2.weight" in caplog.text
+
+
+def test_loading_in_part_skips_other_shapes(network):
+    wider = build_network({**RESNET, "num_feat": 12})
+    before = network.conv_first.weight.clone()
+    left_out = apply_weights(network, wider.state_dict(), source="wide.pth", network_opt=None, strict=False)
+    assert torch.equal(network.conv_first.weight, before)
+    assert torch.equal(network.conv_last.bias, wider.conv_last.bias)
+    assert any("conv_first.weight: file (12, 3, 3, 3)" in line for line in left_out)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"no weights file .*absent\.pth"):
+        load_weights(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_truncated_file_is_refused(tmp_path, network, ending):
+    path = tmp_path / f"net{ending}"
+    save_weights(path, network, RESNET)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(WeightsError, match=r"cut short|damaged"):
+        load_weights(path)
+
+
+def test_flipped_bit_is_found(tmp_path, network):
+    path = tmp_path / "net.pth"
+    save_weights(path, network, RESNET)
+    content = bytearray(path.read_bytes())
+    position = content.find(network.conv_first.weight.detach().numpy().tobytes())
+    content[position + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="checksum"):
+        load_weights(path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"params": Payload()}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="more than tensors"):
+        load_weights(tmp_path / "net.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_file_without_network_asks_for_an_option_file(tmp_path, network):
+    torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"does not say what network.*seems to be of MSRResNet.*network_g"):
+        network_from_weights(tmp_path / "net.pth")
+
+
+def test_picture_as_weights_is_refused(tmp_path):
+    (tmp_path / "net.pth").write_bytes(b"\x89PNG\r\n" + bytes(100))
+    with pytest.raises(WeightsError, match=r"net\.pth"):
+        load_weights(tmp_path / "net.pth")
+
+
+def test_full_disk_is_an_error_and_keeps_the_old_file(tmp_path, network, monkeypatch):
+    path = tmp_path / "net.pth"
+    save_weights(path, network, RESNET)
+    before = path.read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HriusrError, match=r"net\.pth .* No space left on device"):
+        save_weights(path, network, RESNET)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
