@@ -1,0 +1,63 @@
+"""Options as the dict that BasicSR's own code reads, with the keys its parse_options adds.
+
+BasicSR asks `"mean" in opt` rather than for a value, and passes the rest of optim_g and scheduler on as keyword
+arguments; so what is unset stays out, but for the keys that it indexes without asking.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hriusr.options.schema import Options
+
+
+def basicsr_form(options: "Options") -> dict[str, Any]:
+    """Convert validated options to BasicSR's dict.
+
+    Args:
+        options: what load_options returns.
+
+    Returns:
+        Plain dicts, lists and values, new at each call, since BasicSR pops from them.
+    """
+    run = options.run
+    opt = options.model_dump(exclude_none=True, exclude={"base"})
+    opt.update(
+        is_train=run.is_train,
+        auto_resume=run.auto_resume,
+        dist=run.is_distributed,
+        rank=run.rank,
+        world_size=run.world_size,
+        root_path=str(run.root_path),
+    )
+    for entry, dataset in opt["datasets"].items():
+        dataset["phase"] = phase_of(entry)
+        dataset["scale"] = options.scale
+    opt["path"].setdefault("pretrain_network_g", None)
+    opt["path"].setdefault("resume_state", None)
+    opt["path"].update(run_folders(run.root_path, options.name, run.is_train))
+    if "val" in opt:
+        opt["val"].setdefault("suffix", None)
+    if not run.is_train:
+        opt.pop("train", None)
+    return opt
+
+
+def phase_of(dataset_entry: str) -> str:
+    """Return the phase of a datasets entry: val for val_1, as BasicSR reads it."""
+    return dataset_entry.split("_")[0]
+
+
+def run_folders(root_path: Path, name: str, is_train: bool) -> dict[str, str]:
+    """Name the folders a run writes to, BasicSR's keys and layout; makes none of them."""
+    if is_train:
+        experiment = root_path / "experiments" / name
+        return {
+            "experiments_root": str(experiment),
+            "models": str(experiment / "models"),
+            "training_states": str(experiment / "training_states"),
+            "log": str(experiment),
+            "visualization": str(experiment / "visualization"),
+        }
+    results = root_path / "results" / name
+    return {"results_root": str(results), "log": str(results), "visualization": str(results / "visualization")}

@@ -1,0 +1,233 @@
+"""Contradictions between options, and between options and the disk, found before anything is built.
+
+Each check looks at one matter and notes all it finds; none of them stops at the first.
+"""
+
+from pathlib import Path
+
+from hriusr.options.basicsr_form import phase_of
+from hriusr.options.data_schema import DatasetOptions
+from hriusr.options.problems import Problems
+from hriusr.options.schema import Options
+from hriusr.options.spelling import did_you_mean
+from hriusr.options.train_schema import SchedulerOptions
+
+# a scheduler's type -> its keys, the needed ones first
+_SCHEDULER_KEYS = {
+    "MultiStepLR": (("milestones",), ("gamma", "restarts", "restart_weights")),
+    "MultiStepRestartLR": (("milestones",), ("gamma", "restarts", "restart_weights")),
+    "CosineAnnealingRestartLR": (("periods",), ("restart_weights", "eta_min")),
+    "CosineAnnealingLR": ((), ("T_max", "eta_min")),
+}
+
+
+def check_options(options: Options, problems: Problems, *, is_train: bool) -> None:
+    """Run every check.
+
+    Args:
+        options: validated options.
+        problems: where to note what is wrong.
+        is_train: for train.py; else what only training reads is not looked at.
+    """
+    _check_phases(options, problems, is_train)
+    _check_names(options, problems)
+    for entry, dataset in options.datasets.items():
+        if is_used(entry, is_train):
+            _check_sources(entry, dataset, problems)
+    _check_weights(options, problems)
+    _check_validation(options, problems, is_train)
+    _check_tile(options, problems)
+    if is_train:
+        _check_patches(options, problems)
+        _check_schedule(options, problems)
+
+
+def is_used(entry: str, is_train: bool) -> bool:
+    """Whether train.py (train and val...) or test.py (test... and val...) reads a datasets entry."""
+    return phase_of(entry) in (("train", "val") if is_train else ("val", "test"))
+
+
+def _check_phases(options: Options, problems: Problems, is_train: bool) -> None:
+    phases = [phase_of(entry) for entry in options.datasets]
+    for entry, phase in zip(options.datasets, phases, strict=True):
+        if phase not in ("train", "val", "test"):
+            nearest = did_you_mean(phase, ["train", "val", "test"], list_all=False)
+            problems.error(
+                ("datasets", entry), f"datasets.{entry}: an entry is train, val, val_<x>, test or test_<x>{nearest}"
+            )
+        elif phase == "train" and entry != "train":
+            problems.error(("datasets", entry), f"datasets.{entry}: there is one training set, named train")
+    if is_train and "train" not in options.datasets:
+        problems.error(("datasets", "train"), "datasets.train is missing: training needs a training set")
+    if not is_train and not {"test", "val"} & set(phases):
+        problems.error(("datasets",), "datasets has no test_1 (or test, val ...): there is nothing to test")
+    if is_train and options.train is None:
+        problems.error(("train",), "train is missing: the section with total_iter, optim_g, scheduler and a loss")
+
+
+def _check_names(options: Options, problems: Problems) -> None:
+    first: dict[str, str] = {}
+    for entry, dataset in options.datasets.items():
+        # a training set may well bear the name of a set it is validated on: it writes no results
+        if phase_of(entry) == "train":
+            continue
+        if dataset.name in first:
+            problems.error(
+                ("datasets", entry, "name"),
+                f"datasets.{entry}.name (={dataset.name!r}) is also that of datasets.{first[dataset.name]}: "
+                "their results would overwrite each other",
+            )
+        first.setdefault(dataset.name, entry)
+
+
+def _check_sources(entry: str, dataset: DatasetOptions, problems: Problems) -> None:
+    path = ("datasets", entry)
+    is_single = dataset.type == "SingleImageDataset"
+    needed = "dataroot_lq" if is_single else "dataroot_gt"
+    if getattr(dataset, needed) is None:
+        problems.error((*path, needed), f"datasets.{entry}.{needed} is missing: {dataset.type} reads it")
+    if is_single and dataset.dataroot_gt is not None:
+        problems.warn((*path, "dataroot_gt"), f"datasets.{entry}.dataroot_gt is ignored: SingleImageDataset has no gt")
+    if dataset.lq_on_the_fly and dataset.dataroot_lq is not None:
+        problems.error(
+            (*path, "lq_on_the_fly"),
+            f"datasets.{entry}: lq_on_the_fly makes what dataroot_lq (={dataset.dataroot_lq!r}) holds; keep one",
+        )
+    if dataset.lq_on_the_fly is False and dataset.dataroot_lq is None and not is_single:
+        problems.error((*path, "lq_on_the_fly"), f"datasets.{entry}: give dataroot_lq, or leave lq_on_the_fly out")
+    for key in ("dataroot_gt", "dataroot_lq"):
+        _check_root(entry, key, dataset, problems)
+    if dataset.meta_info_file is not None and not _user_path(dataset.meta_info_file).is_file():
+        problems.error(
+            (*path, "meta_info_file"),
+            f"datasets.{entry}.meta_info_file (={dataset.meta_info_file!r}) does not exist; "
+            "leave it out to take every picture of the folder, or make one with `hriusr prepare`",
+        )
+
+
+def _check_root(entry: str, key: str, dataset: DatasetOptions, problems: Problems) -> None:
+    root = getattr(dataset, key)
+    if root is None:
+        return
+    path = ("datasets", entry, key)
+    is_lmdb = dataset.io_backend.type == "lmdb"
+    if is_lmdb != root.rstrip("/").endswith(".lmdb"):
+        wanted = "a folder X.lmdb" if is_lmdb else "a folder of pictures (for a database: io_backend: {type: lmdb})"
+        problems.error(path, f"datasets.{entry}.{key} (={root!r}): io_backend {dataset.io_backend.type} wants {wanted}")
+    elif not _user_path(root).is_dir():
+        problems.error(
+            path,
+            f"datasets.{entry}.{key} (={root!r}) does not exist in {Path.cwd()}; "
+            "datasets/README.md tells how to get the sets",
+        )
+
+
+def _check_weights(options: Options, problems: Problems) -> None:
+    for key in ("pretrain_network_g", "resume_state"):
+        file = getattr(options.path, key)
+        if file is not None and not _user_path(file).is_file():
+            problems.error(("path", key), f"path.{key} (={file!r}) does not exist")
+
+
+def _check_validation(options: Options, problems: Problems, is_train: bool) -> None:
+    entries = [entry for entry in options.datasets if is_used(entry, is_train) and phase_of(entry) != "train"]
+    if is_train and options.val is None and entries:
+        problems.warn(("datasets", entries[0]), f"{', '.join(entries)} not used: there is no section val")
+    if is_train and options.val is not None and not entries:
+        problems.warn(("val",), "val has no effect: datasets has no entry val")
+    if options.val is None or not options.val.metrics:
+        return
+    for entry in entries:
+        if options.datasets[entry].type == "SingleImageDataset":
+            problems.warn(("datasets", entry), f"datasets.{entry} gets no metrics: SingleImageDataset has no gt")
+    for label, metric in options.val.metrics.items():
+        if metric.type in ("calculate_psnr", "calculate_ssim") and metric.crop_border != options.scale:
+            problems.warn(
+                ("val", "metrics", label, "crop_border"),
+                f"val.metrics.{label}.crop_border (={metric.crop_border}) differs from scale (={options.scale}): "
+                "published numbers cut off the scale",
+            )
+
+
+def _check_tile(options: Options, problems: Problems) -> None:
+    if options.tile and options.tile.tile_pad >= options.tile.tile_size:
+        problems.warn(
+            ("tile",),
+            f"tile.tile_pad (={options.tile.tile_pad}) is not below tile_size (={options.tile.tile_size}): "
+            "most of the work goes into overlaps",
+        )
+
+
+def _check_patches(options: Options, problems: Problems) -> None:
+    dataset = options.datasets.get("train")
+    if dataset is None:
+        return
+    if dataset.gt_size is None:
+        problems.error(
+            ("datasets", "train", "gt_size"), "datasets.train.gt_size is missing: the side of the training patch"
+        )
+    elif dataset.gt_size % options.scale:
+        lower = dataset.gt_size - dataset.gt_size % options.scale
+        problems.error(
+            ("datasets", "train", "gt_size"),
+            f"datasets.train.gt_size (={dataset.gt_size}) is no multiple of scale (={options.scale}); "
+            f"take {lower or options.scale} or {lower + options.scale}",
+        )
+    if dataset.batch_size_per_gpu is None:
+        problems.error(
+            ("datasets", "train", "batch_size_per_gpu"),
+            "datasets.train.batch_size_per_gpu is missing: patches a step and GPU",
+        )
+
+
+def _check_schedule(options: Options, problems: Problems) -> None:
+    train = options.train
+    if train is None:
+        return
+    if train.pixel_opt is None and train.perceptual_opt is None:
+        problems.error(("train",), "train has no loss: give pixel_opt, for example {type: L1Loss}")
+    _check_scheduler(train.scheduler, train.total_iter, problems)
+    if train.warmup_iter > train.total_iter:
+        problems.error(
+            ("train", "warmup_iter"),
+            f"train.warmup_iter (={train.warmup_iter}) is more than total_iter (={train.total_iter})",
+        )
+
+
+def _check_scheduler(scheduler: SchedulerOptions, total_iter: int, problems: Problems) -> None:
+    path = ("train", "scheduler")
+    needed, optional = _SCHEDULER_KEYS[scheduler.type]
+    for key in needed:
+        if not getattr(scheduler, key):
+            state = "is missing" if getattr(scheduler, key) is None else "is empty"
+            problems.error((*path, key), f"train.scheduler.{key} {state}: {scheduler.type} needs it")
+    for key in scheduler.model_fields_set - {"type", *needed, *optional}:
+        if getattr(scheduler, key) is not None:
+            problems.error((*path, key), f"train.scheduler.{key} is no option of {scheduler.type}")
+    milestones = scheduler.milestones or []
+    if sorted(set(milestones)) != milestones:
+        problems.error((*path, "milestones"), f"train.scheduler.milestones (={milestones}) must ascend")
+    elif milestones and milestones[-1] >= total_iter:
+        problems.warn(
+            (*path, "milestones"),
+            f"train.scheduler.milestones (={milestones}) reach beyond train.total_iter (={total_iter})",
+        )
+    if scheduler.type == "CosineAnnealingRestartLR" and scheduler.periods and sum(scheduler.periods) < total_iter:
+        problems.error(
+            (*path, "periods"),
+            f"train.scheduler.periods (={scheduler.periods}) cover {sum(scheduler.periods)} of "
+            f"train.total_iter (={total_iter}) iterations",
+        )
+    # BasicSR's defaults: one restart, at iteration 0
+    counted_key = "periods" if scheduler.type == "CosineAnnealingRestartLR" else "restarts"
+    counted = getattr(scheduler, counted_key) or [0]
+    if scheduler.restart_weights is not None and len(scheduler.restart_weights) != len(counted):
+        problems.error(
+            (*path, "restart_weights"),
+            f"train.scheduler.restart_weights (={scheduler.restart_weights}) needs one weight for each of the "
+            f"{len(counted)} {counted_key}",
+        )
+
+
+def _user_path(text: str) -> Path:
+    return Path(text).expanduser()

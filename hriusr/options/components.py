@@ -1,0 +1,149 @@
+"""Check `type: X` sections against the classes and functions that are registered, by their signatures.
+
+The option layer imports none of them: whoever loads options passes the signatures in.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from hriusr.options.foreign import REFUSED_DATASETS, REFUSED_MODELS
+from hriusr.options.problems import Problems, dotted
+from hriusr.options.schema import MetricOptions, NetworkOptions, Options
+from hriusr.options.section import as_integer, as_number
+from hriusr.options.spelling import did_you_mean
+from hriusr.options.train_schema import LossOptions
+from hriusr.options.yaml_source import KeyPath
+
+NetworkSignature = Callable[[str], inspect.Signature | None]
+Components = Mapping[str, Mapping[str, inspect.Signature]]
+
+_UPSCALE_ARGUMENTS = ("upscale", "scale")
+
+
+def check_network(
+    options: Options,
+    problems: Problems,
+    network_signature: NetworkSignature,
+    known_networks: Callable[[], Iterable[str]] | None,
+) -> None:
+    """Check network_g's type, arguments and upscale; numbers written as text become numbers, in place."""
+    network = options.network_g
+    signature = network_signature(network.type)
+    if signature is None:
+        known = did_you_mean(network.type, known_networks() if known_networks else [])
+        problems.error(("network_g", "type"), f"unknown network {network.type!r}{known}")
+        return
+    _check_arguments(network, signature, ("network_g",), f"network {network.type}", problems, skip=())
+    name = next((name for name in _UPSCALE_ARGUMENTS if name in signature.parameters), None)
+    if name is None:
+        return
+    written = (network.model_extra or {}).get(name)
+    upscale = signature.parameters[name].default if written is None else written
+    if isinstance(upscale, int) and upscale != options.scale:
+        default = "" if written is not None else f", {network.type}'s default"
+        problems.error(
+            ("network_g", name) if written is not None else ("scale",),
+            f"scale (={options.scale}) differs from network_g.{name} (={upscale}{default}); make them equal",
+        )
+
+
+def check_components(options: Options, problems: Problems, components: Components) -> None:
+    """Check the names of training step, datasets, losses and metrics, and the arguments of the last two.
+
+    Args:
+        options: validated options; numbers written as text become numbers, in place.
+        problems: where to note what is wrong.
+        components: "model", "dataset", "loss", "metric" -> name -> signature; a kind left out is not checked.
+    """
+    if "model" in components and options.model_type not in components["model"]:
+        reason = REFUSED_MODELS.get(options.model_type)
+        message = f"unknown model_type {options.model_type!r}" if reason is None else f"{options.model_type}: {reason}"
+        problems.error(("model_type",), f"{message}{did_you_mean(options.model_type, components['model'])}")
+    for entry, dataset in options.datasets.items():
+        if "dataset" in components and dataset.type not in components["dataset"]:
+            reason = REFUSED_DATASETS.get(dataset.type)
+            message = f"unknown dataset {dataset.type!r}" if reason is None else f"{dataset.type}: {reason}"
+            problems.error(("datasets", entry, "type"), f"{message}{did_you_mean(dataset.type, components['dataset'])}")
+    if options.train and "loss" in components:
+        for key in ("pixel_opt", "perceptual_opt"):
+            loss = getattr(options.train, key)
+            if loss is not None:
+                _check_component(loss, ("train", key), "loss", components, problems, skip=())
+    if options.val and options.val.metrics and "metric" in components:
+        for label, metric in options.val.metrics.items():
+            # the pictures themselves are the first arguments, img and img2
+            path = ("val", "metrics", label)
+            _check_component(metric, path, "metric", components, problems, skip=("img", "img2"))
+
+
+def _check_component(
+    section: LossOptions | MetricOptions,
+    path: KeyPath,
+    kind: str,
+    components: Components,
+    problems: Problems,
+    skip: tuple[str, ...],
+) -> None:
+    signature = components[kind].get(section.type)
+    if signature is None:
+        known = did_you_mean(section.type, components[kind])
+        problems.error((*path, "type"), f"unknown {kind} {section.type!r}{known}")
+        return
+    _check_arguments(section, signature, path, f"{kind} {section.type}", problems, skip)
+
+
+def _check_arguments(
+    section: NetworkOptions | LossOptions | MetricOptions,
+    signature: inspect.Signature,
+    path: KeyPath,
+    what: str,
+    problems: Problems,
+    skip: tuple[str, ...],
+) -> None:
+    by_name = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in skip and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    written = dict(section.model_extra or {})
+    own_fields = set(type(section).model_fields)
+    for name, value in written.items():
+        if name not in by_name:
+            problems.error((*path, name), f"{what} has no argument {name!r}{did_you_mean(name, by_name)}")
+            continue
+        value, complaint = _cast(value, by_name[name])
+        if complaint:
+            problems.error((*path, name), f"{dotted((*path, name))} (={value!r}) {complaint}")
+        setattr(section, name, value)
+    for name, parameter in by_name.items():
+        if parameter.default is parameter.empty and name not in written and name not in own_fields:
+            problems.error(path, f"{what} needs the argument {name!r}; write it under {dotted(path)}")
+
+
+def _cast(value: Any, parameter: inspect.Parameter) -> tuple[Any, str]:
+    """Read a value as the parameter's type, told by its default and its annotation; say what does not fit."""
+    kind = _kind_of(parameter)
+    if kind is None or value is None:
+        return value, ""
+    if kind is bool:
+        return value, "" if isinstance(value, bool) else "must be true or false"
+    if kind is str:
+        return value, "" if isinstance(value, str) else "must be text"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value, "must be a number"
+    number = as_integer(value) if kind is int else as_number(value)
+    if isinstance(number, str) or (kind is int and not isinstance(number, int)):
+        return value, f"must be {'a whole number' if kind is int else 'a number'}"
+    return number, ""
+
+
+def _kind_of(parameter: inspect.Parameter) -> type | None:
+    """Tell int, float, bool or str from the annotation or, without one, from a float, bool or str default."""
+    if parameter.annotation is not parameter.empty:
+        words = set(re.findall(r"\w+", inspect.formatannotation(parameter.annotation))) - {"None", "Optional", "typing"}
+        kinds = {"int": int, "float": float, "bool": bool, "str": str}
+        return kinds.get(words.pop()) if len(words) == 1 else None
+    # BasicSR's classes have no annotations, and an int default may well take a float there (res_scale=1)
+    return type(parameter.default) if type(parameter.default) in (float, bool, str) else None

@@ -1,0 +1,65 @@
+"""Sections of an option file about data: datasets, their backend, their loader.
+
+The keys are BasicSR's (docs/Config.md and docs/DatasetPreparation.md there); ours beside them say so.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from hriusr.options.section import NaturalNumber, PositiveInteger, Real, Section
+
+
+class BackendOptions(Section):
+    """Where pictures are read from."""
+
+    type: Literal["disk", "lmdb"] = Field("disk", description="disk: a folder of pictures; lmdb: a database X.lmdb.")
+
+
+class DatasetOptions(Section):
+    """One dataset: the entry train, val, val_1 ..., test_1 ... of `datasets`."""
+
+    name: str = Field(description="Name in logs, reports and results/<run>/visualization/<name>; no two alike.")
+    type: str = Field(
+        description="Registered dataset. PairedImageDataset: low-resolution (lq) and ground-truth (gt) pictures; "
+        "SingleImageDataset: lq alone, without metrics."
+    )
+    dataroot_gt: str | None = Field(None, description="Folder or .lmdb of the ground truth, relative to where you run.")
+    dataroot_lq: str | None = Field(
+        None, description="Folder or .lmdb with the low-resolution pictures; absent: made from gt, see lq_on_the_fly."
+    )
+    meta_info_file: str | None = Field(
+        None, description="Text file, one picture a line (name, then anything); absent: every picture of the folder."
+    )
+    filename_tmpl: str = Field(
+        "{}", description="lq file name for a gt name without extension: '{}x4' when the lq of baby.png is babyx4.png."
+    )
+    io_backend: BackendOptions = Field(default_factory=BackendOptions, description="How the pictures are stored.")
+    lq_on_the_fly: bool | None = Field(
+        None,
+        description="Make lq from gt by MATLAB's bicubic; implied when dataroot_lq is absent. hriusr's own key.",
+    )
+    cache: Literal["none", "memory"] = Field(
+        "none", description="memory: keep decoded pictures in RAM (width x height x 3 bytes each). hriusr's own key."
+    )
+    mean: list[Real] | None = Field(None, description="Subtracted from the input, one number a channel, range 0..1.")
+    std: list[Real] | None = Field(None, description="The input is divided by it, one number a channel, range 0..1.")
+    color: Literal["y", "n"] | None = Field(None, description="y: use the Y of YCbCr (BT.601) alone, one channel.")
+    gt_size: PositiveInteger | None = Field(
+        None, description="Side of the square training patch, pixels of gt; a multiple of the scale. Training only."
+    )
+    use_hflip: bool = Field(True, description="Flip at random, left-right. Training only.")
+    use_rot: bool = Field(True, description="Rotate at random by multiples of 90 degrees. Training only.")
+    batch_size_per_gpu: PositiveInteger | None = Field(
+        None, description="Patches a step and process; times processes and train.accumulation is the whole batch."
+    )
+    num_worker_per_gpu: NaturalNumber = Field(
+        0, description="Processes that load data, for each training process; 0 loads in the training process itself."
+    )
+    dataset_enlarge_ratio: PositiveInteger = Field(
+        1, description="An epoch in the log is this many passes over the pictures; sampling itself is endless."
+    )
+    pin_memory: bool = Field(False, description="Load into page-locked memory: faster copies to a GPU.")
+    persistent_workers: bool = Field(
+        False, description="Keep loading processes alive between validations. Training loaders are endless anyway."
+    )

@@ -1,0 +1,157 @@
+"""Keys and names of BasicSR and HAT that mean nothing here: taken out of a document, with a word on each.
+
+Nothing is dropped silently. A key whose value asks for nothing (`prefetch_mode: ~`) goes without a word; one that asks
+for something that is not there is ignored with a warning; old names of keys are taken for the new ones, with a warning;
+a run that needs what is not there (a GAN, video) is refused with the reason.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hriusr.options.yaml_source import Document, KeyPath
+
+_PREFETCH = "loading processes read ahead by themselves (num_worker_per_gpu)"
+_DEGRADATION = "Real-ESRGAN's degradations are not available"
+_GAN = "there is no discriminator in this training step"
+_NO_GAN = "GAN training is not available"
+_VIDEO = "it is for video, and only single pictures are supported"
+_FACES = "it is for StyleGAN, which is not supported"
+
+# key path (* stands for one key) -> why it has no effect
+IGNORED = {
+    "logger.wandb": "Weights & Biases is not supported; use_tb_logger writes TensorBoard files",
+    "datasets.*.prefetch_mode": _PREFETCH,
+    "datasets.*.num_prefetch_queue": _PREFETCH,
+    "datasets.*.use_shuffle": "training patches are always drawn at random, test pictures always in order",
+    "path.pretrain_network_d": _GAN,
+    "path.param_key_d": _GAN,
+    "path.strict_load_d": _GAN,
+    "path.ignore_resume_networks": "a resumed run always takes its own weights",
+    "network_d": _GAN,
+    "train.optim_d": _GAN,
+    "train.gan_opt": _GAN,
+    "train.ldl_opt": _GAN,
+    "train.net_d_iters": _GAN,
+    "train.net_d_init_iters": _GAN,
+    "train.feature_matching_opt": _GAN,
+    "train.tsa_iter": _VIDEO,
+    "train.dcn_lr_mul": _VIDEO,
+    "train.flow_lr_mul": _VIDEO,
+    "train.fix_flow": _VIDEO,
+    "train.fix_iter": _VIDEO,
+    "train.lr_flow": _VIDEO,
+    "val.flip_seq": _VIDEO,
+    "val.center_frame_only": _VIDEO,
+    "train.r1_reg_weight": _FACES,
+    "train.path_reg_weight": _FACES,
+    "train.net_g_reg_every": _FACES,
+    "train.net_d_reg_every": _FACES,
+    "train.mixing_prob": _FACES,
+    "train.path_batch_shrink": _FACES,
+    "val.num_val_samples": _FACES,
+} | dict.fromkeys(
+    (
+        "l1_gt_usm percep_gt_usm gan_gt_usm gt_usm high_order_degradation resize_prob resize_range gaussian_noise_prob "
+        "noise_range poisson_scale_range gray_noise_prob jpeg_range second_blur_prob resize_prob2 resize_range2 "
+        "gaussian_noise_prob2 noise_range2 poisson_scale_range2 gray_noise_prob2 jpeg_range2 gt_size queue_size"
+    ).split(),
+    _DEGRADATION,
+)
+
+# old key path -> key of today, in the same section
+RENAMED = {
+    "datasets.*.use_flip": "use_hflip",
+    "path.pretrain_model_g": "pretrain_network_g",
+    "path.pretrain_model_d": "pretrain_network_d",
+    "path.strict_load": "strict_load_g",
+}
+
+# name of a class of BasicSR's or HAT's -> why a run with it is refused
+REFUSED_MODELS = {
+    **dict.fromkeys(["SRGANModel", "ESRGANModel", "RealESRGANModel", "RealHATGANModel"], _NO_GAN),
+    **dict.fromkeys(["RealESRNetModel", "RealHATMSEModel"], _DEGRADATION),
+    **dict.fromkeys(
+        ["EDVRModel", "VideoBaseModel", "VideoGANModel", "VideoRecurrentModel", "VideoRecurrentGANModel"], _VIDEO
+    ),
+    **dict.fromkeys(["StyleGAN2Model", "HiFaceGANModel"], "face generation is not supported"),
+}
+REFUSED_DATASETS = {
+    **dict.fromkeys(["RealESRGANDataset", "RealESRGANPairedDataset"], _DEGRADATION),
+    **dict.fromkeys(
+        (
+            "REDSDataset REDSRecurrentDataset Vimeo90KDataset Vimeo90KRecurrentDataset VideoTestDataset "
+            "VideoTestVimeo90KDataset VideoTestDUFDataset VideoRecurrentTestDataset"
+        ).split(),
+        _VIDEO,
+    ),
+    "FFHQDataset": "face generation is not supported",
+}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A key of one of the tables above that stands in a document."""
+
+    pattern: str
+    path: KeyPath
+    holder: dict[str, Any]
+
+
+def take_out_foreign_keys(document: Document) -> None:
+    """Rename old keys and remove those without effect, in place; what a user should know goes to document.warnings."""
+    for found in list(_find(document.values, RENAMED)):
+        new_key = RENAMED[found.pattern]
+        old_key = found.path[-1]
+        value = found.holder.pop(old_key)
+        if new_key not in found.holder:
+            found.holder[new_key] = value
+            document.locations[(*found.path[:-1], new_key)] = document.locate(found.path)
+        document.warnings.append(f"{document.locate(found.path)}: {old_key} is {new_key} nowadays; taken as such")
+
+    ignored_for: dict[str, list[KeyPath]] = {}
+    for found in list(_find(document.values, IGNORED)):
+        value = found.holder.pop(found.path[-1])
+        if not _asks_for_nothing(found, value):
+            ignored_for.setdefault(IGNORED[found.pattern], []).append(found.path)
+    for reason, paths in ignored_for.items():
+        names = ", ".join(".".join(path) for path in paths)
+        document.warnings.append(f"{document.locate(paths[0])}: ignored {names}: {reason}")
+
+
+def adapt_imagenet_datasets(document: Document) -> None:
+    """Read HAT's ImageNetPairedDataset, which resizes its pictures while it loads them, as PairedImageDataset."""
+    datasets = document.values.get("datasets")
+    for entry, dataset in datasets.items() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and dataset.get("type") == "ImageNetPairedDataset":
+            dataset["type"] = "PairedImageDataset"
+            dataset.pop("dataroot_lq", None)  # the gt folder over again
+            document.warnings.append(
+                f"{document.locate(('datasets', entry, 'type'))}: ImageNetPairedDataset is read as PairedImageDataset "
+                "that makes lq from gt; pictures smaller than gt_size are not enlarged"
+            )
+
+
+def _asks_for_nothing(found: _Found, value: Any) -> bool:
+    """Whether a value asks only for what is done anyway."""
+    if found.pattern == "logger.wandb" and isinstance(value, dict):
+        return value.get("project") is None
+    if found.pattern == "datasets.*.use_shuffle":
+        return found.path[1] != "train" or value is True
+    return value is None or value == "cpu"  # prefetch_mode: cpu
+
+
+def _find(values: dict[str, Any], table: dict[str, str]) -> Iterator[_Found]:
+    for pattern in table:
+        yield from _match(values, pattern, pattern.split("."), ())
+
+
+def _match(holder: Any, pattern: str, keys: list[str], path: KeyPath) -> Iterator[_Found]:
+    if not isinstance(holder, dict):
+        return
+    key, rest = keys[0], keys[1:]
+    for name in list(holder) if key == "*" else [key] if key in holder else []:
+        if rest:
+            yield from _match(holder[name], pattern, rest, (*path, name))
+        else:
+            yield _Found(pattern, (*path, name), holder)

@@ -1,0 +1,83 @@
+"""Sections of an option file about training: optimiser, schedule, losses. The keys are BasicSR's; ours say so."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from hriusr.options.section import (
+    Fraction,
+    Integer,
+    NaturalNumber,
+    NonNegativeReal,
+    PositiveInteger,
+    PositiveReal,
+    Real,
+    Section,
+)
+
+
+class OptimizerOptions(Section):
+    """The optimiser of the network; arguments of torch.optim's class of that name."""
+
+    type: Literal["Adam", "AdamW"] = Field("Adam", description="AdamW decouples weight decay (arXiv:1711.05101).")
+    lr: PositiveReal = Field(description="Learning rate at the start, after warm-up. SwinIR and HAT: 2e-4.")
+    weight_decay: NonNegativeReal | None = Field(None, description="Factor of the decay; SwinIR and HAT: 0.")
+    betas: tuple[Fraction, Fraction] | None = Field(
+        None, description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99]."
+    )
+    eps: PositiveReal | None = Field(None, description="Added to the denominator; torch's default is 1e-8.")
+
+
+class SchedulerOptions(Section):
+    """How the learning rate changes with the iteration; each type takes its own keys."""
+
+    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR", "CosineAnnealingLR"] = Field(
+        description="MultiStep*: steps down; CosineAnnealing*: half a cosine. CosineAnnealingLR is hriusr's own."
+    )
+    milestones: list[PositiveInteger] | None = Field(
+        None, description="MultiStep*: iterations after which the rate is multiplied by gamma."
+    )
+    gamma: PositiveReal | None = Field(None, description="MultiStep*: factor at a milestone; BasicSR's default is 0.1.")
+    restarts: list[NaturalNumber] | None = Field(None, description="MultiStep*: iterations at which the rate restarts.")
+    periods: list[PositiveInteger] | None = Field(
+        None, description="CosineAnnealingRestartLR: length of each cosine, iterations; their sum covers total_iter."
+    )
+    restart_weights: list[Real] | None = Field(
+        None, description="Factor of the starting rate at each restart, or in each of the periods."
+    )
+    eta_min: NonNegativeReal | None = Field(None, description="CosineAnnealing*: the rate at the end; default 0.")
+    T_max: PositiveInteger | None = Field(
+        None, description="CosineAnnealingLR: iterations of the half cosine; default train.total_iter."
+    )
+
+
+class LossOptions(Section):
+    """A registered loss; keys other than these go to its constructor and are checked against its signature."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Registered loss: L1Loss, CharbonnierLoss, MSELoss ...")
+    loss_weight: Real | None = Field(None, description="Factor in the sum of the losses; default 1.")
+    reduction: Literal["none", "mean", "sum"] | None = Field(None, description="Over pixels; default mean.")
+
+
+class TrainOptions(Section):
+    """What a training run does; read by train.py alone."""
+
+    total_iter: PositiveInteger = Field(description="Training steps (parameter updates) in all.")
+    warmup_iter: Integer = Field(-1, description="Steps over which the rate grows from 0, linearly; -1: none.")
+    ema_decay: Fraction = Field(
+        0.0, description="Decay of the running mean of the weights that is validated and saved (0.999); 0: none."
+    )
+    optim_g: OptimizerOptions = Field(description="Optimiser of the network.")
+    scheduler: SchedulerOptions = Field(description="Learning-rate schedule.")
+    pixel_opt: LossOptions | None = Field(None, description="Loss between output and ground truth, pixel by pixel.")
+    perceptual_opt: LossOptions | None = Field(
+        None, description="PerceptualLoss (arXiv:1603.08155) on VGG features; torchvision loads their weights."
+    )
+    grad_clip_norm: PositiveReal | None = Field(
+        None, description="Scale gradients down to this norm when they exceed it; absent: never. hriusr's own key."
+    )
+    accumulation: PositiveInteger = Field(
+        1, description="Batches whose gradients are averaged before one update. hriusr's own key."
+    )

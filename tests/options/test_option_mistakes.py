@@ -1,0 +1,225 @@
+"""What a wrong option file says: the place, the thing, its value and the remedy; everything at once."""
+
+import pytest
+from option_texts import TEST_TEXT, TRAIN_TEXT, line_of
+
+from hriusr.errors import OptionsError
+from hriusr.options import load_options
+
+
+def complaint(load, *replacements, **arguments) -> str:
+    with pytest.raises(OptionsError) as caught:
+        load(*replacements, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("gt_size: 48", "gt_sise: 48", "unknown key 'gt_sise' in datasets.train; did you mean 'gt_size'?"),
+        ("  print_freq", "  print_frequency", "unknown key 'print_frequency' in logger; did you mean 'print_freq'?"),
+        ("scale: 2\nnum", "scal: 2\nnum", "unknown key 'scal'; did you mean 'scale'?"),
+        ("    lr: 2e-4", "    LR: 2e-4", "did you mean 'lr'?"),
+        ("  total_iter", "  print_freq: 5\n  total_iter", "unknown key 'print_freq' in train; it belongs to logger"),
+        ("type: disk", "typo: disk", "unknown key 'typo' in datasets.train.io_backend; did you mean 'type'?"),
+        ("type: PlainNet", "type: PlanNet", "unknown network 'PlanNet'; did you mean 'PlainNet'?"),
+        ("conv_scale: 1e-2", "conv_scal: 1e-2", "network PlainNet has no argument 'conv_scal'; did you mean"),
+        ("conv_scale: 1e-2", "conv_scale: small", "network_g.conv_scale (='small') must be a number"),
+        ("conv_scale: 1e-2", "in_chans: 3.5", "network_g.in_chans (=3.5) must be a whole number"),
+        ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
+        ("model_type: SRModel", "model_type: SRGANModel", "SRGANModel: GAN training is not available"),
+        ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
+        ("type: L1Loss", "type: L2Loss", "unknown loss 'L2Loss'; did you mean 'L1Loss'?"),
+        ("reduction: mean", "epsilon: 1", "loss L1Loss has no argument 'epsilon'"),
+        ("calculate_psnr", "calculate_psrn", "unknown metric 'calculate_psrn'; did you mean 'calculate_psnr'?"),
+        ("better: higher", "better: bigger", "val.metrics.psnr.better (='bigger'): must be 'higher' or 'lower'"),
+        ("type: Adam", "type: Adan", "train.optim_g.type (='Adan'): must be 'Adam' or 'AdamW'"),
+        ("lr: 2e-4", "lr: -1", "train.optim_g.lr (=-1): must be greater than 0"),
+        ("use_rot: true", "use_rot: maybe", "datasets.train.use_rot (='maybe'): must be true or false"),
+        ("batch_size_per_gpu: 4", "batch_size_per_gpu: 0", "batch_size_per_gpu (=0): must be greater than 0"),
+        ("num_worker_per_gpu: 2", "num_worker_per_gpu: -1", "(=-1): must be greater than or equal to 0"),
+        ("milestones: [50, 80]", "milestones: [50, x]", "train.scheduler.milestones.1 (='x'): must be a whole number"),
+        ("gamma: 0.5", "gamma: 0.5\n    periods: [5]", "train.scheduler.periods is no option of MultiStepLR"),
+        ("gt_size: 48", "gt_size: 49", "gt_size (=49) is no multiple of scale (=2); take 48 or 50"),
+        ("upscale: 2", "upscale: 4", "scale (=2) differs from network_g.upscale (=4); make them equal"),
+        ("  upscale: 2\n", "", "scale (=2) differs from network_g.upscale (=4, PlainNet's default)"),
+        ("milestones: [50, 80]", "milestones: []", "train.scheduler.milestones is empty: MultiStepLR needs it"),
+        ("milestones: [50, 80]", "milestones: [80, 50]", "milestones (=[80, 50]) must ascend"),
+        ("warmup_iter: -1", "warmup_iter: 101", "warmup_iter (=101) is more than total_iter (=100)"),
+        ("  total_iter: !!float 1e2\n", "", "train.total_iter is missing: Training steps"),
+        ("    batch_size_per_gpu: 4\n", "", "datasets.train.batch_size_per_gpu is missing"),
+        ("    gt_size: 48\n", "", "datasets.train.gt_size is missing"),
+        ("dataroot_gt: data/hr", "dataroot_gt: data/h", "datasets.train.dataroot_gt (='data/h') does not exist in"),
+        ("    dataroot_gt: data/hr\n", "", "datasets.train.dataroot_gt is missing: PairedImageDataset reads it"),
+        ("data/lr", "data/lr.lmdb", "(='data/lr.lmdb'): io_backend disk wants a folder of pictures"),
+        (
+            "    gt_size",
+            "    lq_on_the_fly: true\n    gt_size",
+            "lq_on_the_fly makes what dataroot_lq (='data/lr') holds",
+        ),
+        ("    gt_size", "    meta_info_file: m.txt\n    gt_size", "meta_info_file (='m.txt') does not exist"),
+        ("name: held_out", "name: photos\n    num_frame: 5", "unknown key 'num_frame' in datasets.val"),
+        ("pretrain_network_g: ~", "pretrain_network_g: no.pth", "path.pretrain_network_g (='no.pth') does not exist"),
+        ("resume_state: ~", "resume_state: no.state", "path.resume_state (='no.state') does not exist"),
+        ("  val:\n    name", "  valid:\n    name", "datasets.valid: an entry is train, val, val_<x>, test or test_<x>"),
+        ("crop_border: 2", "crop_border: -2", "val.metrics.psnr.crop_border (=-2): must be greater than or equal to 0"),
+        ("name: small", "name: 001", "name (=1): must be text; put it into quotes"),
+    ],
+)
+def test_mistake_is_named(load, old, new, expected):
+    message = complaint(load, (old, new))
+    assert expected in message
+    assert "\n" not in message, "one mistake, one line"
+    assert message.startswith("small.yml:")
+
+
+def test_line_numbers_are_those_of_the_key(load):
+    assert complaint(load, ("gt_size: 48", "gt_sise: 48")).startswith(f"small.yml:{line_of('gt_size')}: ")
+    assert complaint(load, ("lr: 2e-4", "lr: fast")).startswith(f"small.yml:{line_of('lr: 2e-4')}: ")
+    assert complaint(load, ("conv_scale", "conv_scal")).startswith(f"small.yml:{line_of('conv_scale')}: ")
+
+
+def test_all_mistakes_are_listed_at_once_in_order(load):
+    message = complaint(
+        load,
+        ("gt_size: 48", "gt_size: 49"),
+        ("print_freq: 10", "print_frq: 10"),
+        ("data/lr", "data/nowhere"),
+        ("calculate_psnr", "calculate_pnsr"),
+        ("  total_iter:", "  total_iters:"),
+        ("milestones: [50, 80]", "milestones: []"),
+    )
+    heading, *lines = message.split("\n  ")
+    assert heading == "6 problems in small.yml"
+    for line, words in zip(
+        lines,
+        ["data/nowhere", "gt_size (=49)", "milestones is empty", "total_iters", "calculate_pnsr", "print_frq"],
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_wrong_value_hides_no_other_mistake(load):
+    message = complaint(load, ("manual_seed: 3", "manual_seed: x"), ("gt_size: 48", "gt_size: 49"))
+    assert "manual_seed (='x')" in message
+    assert "gt_size (=49)" in message
+
+
+def test_two_sets_of_one_name_are_refused(load):
+    message = complaint(load, ("name: own", "name: Set5"), text=TEST_TEXT, is_train=False)
+    assert "datasets.test_2.name (='Set5') is also that of datasets.test_1" in message
+
+
+def test_test_file_without_test_set(load):
+    text = TRAIN_TEXT[: TRAIN_TEXT.index("  val:")] + TRAIN_TEXT[TRAIN_TEXT.index("network_g:") :]
+    assert "there is nothing to test" in complaint(load, text=text, is_train=False)
+
+
+def test_train_without_train_section(load):
+    text = TRAIN_TEXT[: TRAIN_TEXT.index("train:\n  ema")] + TRAIN_TEXT[TRAIN_TEXT.index("val:\n  val_freq") :]
+    assert "train is missing: the section with total_iter" in complaint(load, text=text)
+
+
+def test_cosine_periods_must_cover_the_run(load):
+    message = complaint(
+        load,
+        (
+            "type: MultiStepLR\n    milestones: [50, 80]\n    gamma: 0.5",
+            "type: CosineAnnealingRestartLR\n    periods: [40, 40]\n    restart_weights: [1]",
+        ),
+    )
+    assert "periods (=[40, 40]) cover 80 of train.total_iter (=100)" in message
+    assert "restart_weights (=[1.0]) needs one weight for each of the 2 periods" in message
+
+
+def test_network_argument_without_default(load):
+    message = complaint(load, ("type: PlainNet", "type: BareNet"))
+    assert "network BareNet needs the argument 'num_in_ch'" in message
+    assert "network BareNet has no argument 'depths'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "small.yml: the file is empty"),
+        ("- a\n- b\n", "small.yml:1: the file must hold `key: value` lines"),
+        ("name: a\n\tscale: 2\n", "small.yml:2: bad YAML: found character '\\t'"),
+        ("name: a\nscale: [2\nnum_gpu: 0\n", "small.yml:3: bad YAML: expected ',' or ']'"),
+        ("name: a: b\n", "small.yml:1: bad YAML: mapping values are not allowed here"),
+        ("name: a\nscale: 2\nscale: 4\n", "small.yml:3: key 'scale' stands twice, on lines 2 and 3; keep one"),
+        ("name: !!python/object/apply:os.getcwd []\n", "small.yml:1: bad YAML: could not determine a constructor"),
+        ("1: 2\n", "small.yml:1: the key 1 is read as 1; put it into quotes"),
+        ("on: 2\n", "small.yml:1: the key on is read as True; put it into quotes"),
+        ("a: &a\n  b: *a\n", "an alias (*name) stands inside the value it names"),
+    ],
+)
+def test_bad_yaml_is_named_with_its_line(load, text, expected):
+    assert expected in complaint(load, text=text)
+
+
+def test_file_that_is_not_there_suggests_one_that_is(load, workplace):
+    load()
+    with pytest.raises(OptionsError, match=r"smal.yml does not exist; did you mean 'small.yml'\?"):
+        load_options("smal.yml", is_train=True)
+    with pytest.raises(OptionsError, match="is a folder"):
+        load_options(workplace, is_train=True)
+
+
+def test_file_that_is_no_text(workplace):
+    (workplace / "picture.yml").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    with pytest.raises(OptionsError, match=r"picture.yml is not UTF-8 text"):
+        load_options("picture.yml", is_train=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("project: ~", "project: mine", "ignored logger.wandb: Weights & Biases is not supported"),
+        ("prefetch_mode: ~", "prefetch_mode: cuda", "ignored datasets.train.prefetch_mode: loading processes"),
+        ("use_shuffle: true", "use_shuffle: false", "ignored datasets.train.use_shuffle: training patches are always"),
+        ("use_hflip: true", "use_flip: true", "use_flip is use_hflip nowadays; taken as such"),
+        ("strict_load_g: true", "strict_load: true", "strict_load is strict_load_g nowadays"),
+        ("path:\n", "network_d:\n  type: X\npath:\n", "ignored network_d: there is no discriminator"),
+        (
+            "  pixel_opt",
+            "  gan_opt: {type: GANLoss}\n  net_d_iters: 1\n  pixel_opt",
+            "train.gan_opt, train.net_d_iters",
+        ),
+        ("scale: 2\n", "scale: 2\nresize_prob: [1]\ngt_usm: true\n", "Real-ESRGAN's degradations are not available"),
+        ("crop_border: 2", "crop_border: 4", "crop_border (=4) differs from scale (=2)"),
+        ("milestones: [50, 80]", "milestones: [50, 800]", "reach beyond train.total_iter (=100)"),
+        ("scale: 2\n", "scale: 2\nscale: 2\n", "key 'scale' stands twice, on lines 3 and 4, with the same value"),
+    ],
+)
+def test_what_has_no_effect_is_said(load, old, new, expected, caplog):
+    warnings = load((old, new)).run.warnings
+    assert len(warnings) == 1
+    assert expected in warnings[0]
+    assert warnings[0].startswith("small.yml:")
+    assert expected in caplog.text
+
+
+def test_old_name_still_works(load):
+    assert load(("use_hflip: true", "use_flip: false")).datasets["train"].use_hflip is False
+
+
+def test_clean_file_gives_no_warning(load):
+    assert load().run.warnings == ()
+    assert load(text=TEST_TEXT, is_train=False).run.warnings == (
+        "small.yml:17: datasets.test_2 gets no metrics: SingleImageDataset has no gt",
+    )
+
+
+def test_imagenet_dataset_of_hat_makes_lq_from_gt(load):
+    options = load(("type: PairedImageDataset", "type: ImageNetPairedDataset"))
+    assert options.datasets["train"].type == "PairedImageDataset"
+    assert options.datasets["train"].dataroot_lq is None
+    assert "ImageNetPairedDataset is read as PairedImageDataset" in options.run.warnings[0]
+
+
+def test_meta_info_of_basicsr_is_found_in_datasets(load, workplace):
+    (workplace / "datasets/meta_info").mkdir(parents=True)
+    (workplace / "datasets/meta_info/list.txt").write_text("a.png (1,1,3)\n")
+    options = load(("    gt_size", "    meta_info_file: hat/data/meta_info/list.txt\n    gt_size"))
+    assert options.datasets["train"].meta_info_file == "datasets/meta_info/list.txt"
+    assert "took datasets/meta_info/list.txt" in options.run.warnings[0]
