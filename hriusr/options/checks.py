@@ -205,9 +205,9 @@ def _check_scheduler(scheduler: SchedulerOptions, total_iter: int, problems: Pro
         if getattr(scheduler, key) is not None:
             problems.error((*path, key), f"train.scheduler.{key} is no option of {scheduler.type}")
     milestones = scheduler.milestones or []
-    if sorted(set(milestones)) != milestones:
-        problems.error((*path, "milestones"), f"train.scheduler.milestones (={milestones}) must ascend")
-    elif milestones and milestones[-1] >= total_iter:
+    if sorted(milestones) != milestones:
+        problems.warn((*path, "milestones"), f"train.scheduler.milestones (={milestones}) do not ascend")
+    if milestones and max(milestones) >= total_iter:
         problems.warn(
             (*path, "milestones"),
             f"train.scheduler.milestones (={milestones}) reach beyond train.total_iter (={total_iter})",

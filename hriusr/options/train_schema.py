@@ -26,6 +26,7 @@ class OptimizerOptions(Section):
         None, description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99]."
     )
     eps: PositiveReal | None = Field(None, description="Added to the denominator; torch's default is 1e-8.")
+    amsgrad: bool | None = Field(None, description="Divide by the largest mean square so far (AMSGrad); default false.")
 
 
 class SchedulerOptions(Section):
