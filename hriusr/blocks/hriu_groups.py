@@ -1,0 +1,254 @@
+"""The groups that HRIUSR is made of: hybrid blocks, an overlapping block, a low-resolution branch.
+
+    group(x):  c = x + gate * grow(HRIU blocks(shrink(x)))    every window sees a wide neighbourhood
+               y = hybrid blocks(c), shifted by turns         HRIU + channel attention, then feed-forward
+               y = overlapping block(y)                       each window looks at a larger one
+               return conv(y) + x
+
+Shapes: B batch, C channels, H W pixels, multiples of the window (and of window x ratio with the low branch).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hriusr.blocks.channel_attention import CAB
+from hriusr.blocks.drop_path import DropPath
+from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.hriu import HRIU
+from hriusr.blocks.norms import build_norm
+from hriusr.blocks.overlap_hriu import OverlapHRIU
+from hriusr.blocks.recompute import run_block
+from hriusr.blocks.resampling import build_resampling
+from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
+
+CHANNEL_ATTENTIONS = ("local", "global", "none")
+
+
+class ConvMlp(nn.Module):
+    """Linear, GELU, plus a depth-wise convolution of itself, Linear (SRFormer, arXiv:2303.09735, sec. 3.4).
+
+    Args:
+        dim: channels C in and out.
+        hidden_dim: channels between.
+        kernel_size: odd side of the depth-wise kernel, pixels.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, kernel_size: int):
+        super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"ffn_kernel_size (={kernel_size}) must be odd, or 0 for no convolution")
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, kernel_size, padding=kernel_size // 2, groups=hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Map (B, H, W, C) to (B, H, W, C); the caller adds the residual."""
+        x = F.gelu(self.fc1(x_BHWC))
+        return self.fc2(x + F.gelu(channels_last(self.depthwise(channels_first(x)))))
+
+
+class LocalCAB(nn.Module):
+    """Channel attention whose means are local: over 3 x 3 windows, interpolated between window centres.
+
+    A pool over the whole input (RCAN, HAT) sees 64 x 64 pixels in training and a whole picture afterwards, and no
+    tiling with an overlap can equal the whole picture. Local means have neither fault.
+
+    Args:
+        dim: channels C in and out.
+        compress_ratio: the two 3x3 convolutions have C // compress_ratio channels between them.
+        squeeze_factor: the gate is computed in C // squeeze_factor channels.
+        window_size: side of the cells that are averaged, pixels.
+    """
+
+    def __init__(self, dim: int, compress_ratio: float, squeeze_factor: float, window_size: int):
+        super().__init__()
+        compressed, squeezed = max(int(dim // compress_ratio), 1), max(int(dim // squeeze_factor), 1)
+        self.window_size = window_size
+        self.conv1 = nn.Conv2d(dim, compressed, 3, padding=1)
+        self.conv2 = nn.Conv2d(compressed, dim, 3, padding=1)
+        self.squeeze = nn.Conv2d(dim, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, dim, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W); H and W are multiples of the window."""
+        x_BCHW = self.conv2(F.gelu(self.conv1(x_BCHW)))
+        means = F.avg_pool2d(x_BCHW, self.window_size)
+        means = F.avg_pool2d(means, 3, stride=1, padding=1, count_include_pad=False)
+        gate = self.excite(F.relu(self.squeeze(means))).sigmoid()
+        return x_BCHW * F.interpolate(gate, scale_factor=float(self.window_size), mode="bilinear", align_corners=False)
+
+
+def build_channel_attention(
+    kind: str, dim: int, compress_ratio: float, squeeze_factor: float, window_size: int
+) -> nn.Module | None:
+    """Make the convolutional half of a hybrid block, (B, C, H, W) -> (B, C, H, W), or None.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind == "none":
+        return None
+    if kind == "local":
+        return LocalCAB(dim, compress_ratio, squeeze_factor, window_size)
+    if kind == "global":
+        return CAB(dim, compress_ratio, squeeze_factor)
+    raise ValueError(f"channel_attention (={kind!r}) must be one of {', '.join(CHANNEL_ATTENTIONS)}")
+
+
+class HybridBlock(nn.Module):
+    """x += attention(n) + scale * cab(n) with n = norm x; then x += feed-forward(norm x).
+
+    Args:
+        dim: channels C.
+        attention: (B, H, W, C) -> (B, H, W, C).
+        cab: (B, C, H, W) -> (B, C, H, W), or None.
+        cab_scale: what the learned scale of each of cab's channels starts at.
+        mlp_ratio: hidden channels of the feed-forward part, in parts of C.
+        ffn_kernel_size: side of its depth-wise convolution, pixels; 0 for a plain MLP.
+        norm: "layer" or "instance".
+        drop_path: probability that a sample skips a branch in training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        attention: nn.Module,
+        cab: nn.Module | None,
+        *,
+        cab_scale: float,
+        mlp_ratio: float,
+        ffn_kernel_size: int,
+        norm: str,
+        drop_path: float,
+    ):
+        super().__init__()
+        self.norm1 = build_norm(norm, dim)
+        self.attention = attention
+        self.cab = cab
+        self.cab_scale = None if cab is None else nn.Parameter(torch.full((dim,), float(cab_scale)))
+        self.norm2 = build_norm(norm, dim)
+        hidden_dim = int(dim * mlp_ratio)
+        self.ffn = ConvMlp(dim, hidden_dim, ffn_kernel_size) if ffn_kernel_size else Mlp(dim, hidden_dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        n_BHWC = self.norm1(x_BHWC)
+        mixed = self.attention(n_BHWC)
+        if self.cab is not None:
+            mixed = mixed + self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
+        x_BHWC = x_BHWC + self.drop_path(mixed)
+        return x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
+
+
+class LowResolutionBranch(nn.Module):
+    """Shrink, attend at low resolution, grow, behind a gate that starts at zero.
+
+    Args:
+        dim: channels C in and out.
+        ratio: how much smaller the low resolution is on each side.
+        blocks: what runs at low resolution, (B, H/r, W/r, C) -> the same.
+        shrink: (B, H, W, C) -> (B, H/r, W/r, C).
+        grow: its counterpart.
+    """
+
+    def __init__(self, dim: int, blocks: nn.Sequential, shrink: nn.Module, grow: nn.Module):
+        super().__init__()
+        self.shrink = shrink
+        self.blocks = blocks
+        self.grow = grow
+        self.gate = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Return what the caller adds to x."""
+        return self.gate * self.grow(self.blocks(self.shrink(x_BHWC)))
+
+
+class HRIUGroup(nn.Module):
+    """A residual group: low-resolution branch, hybrid blocks, overlapping block, convolution."""
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        window_size: int,
+        *,
+        terms: str,
+        tables: str,
+        renorm: str,
+        mlp_ratio: float,
+        ffn_kernel_size: int,
+        channel_attention: str,
+        compress_ratio: float,
+        squeeze_factor: float,
+        cab_scale: float,
+        overlap_ratio: float,
+        overlap_terms: str,
+        low_resolution_ratio: int,
+        low_resolution_depth: int,
+        resampling: str,
+        norm: str,
+        drop_paths: list[float],
+        use_checkpoint: bool,
+    ):
+        """Build the group; the arguments are those of hriusr.archs.hriusr_arch.HRIUSR, for one group."""
+        super().__init__()
+        block_options = {"mlp_ratio": mlp_ratio, "norm": norm, "cab_scale": cab_scale}
+        attention_options = {"terms": terms, "tables": tables, "renorm": renorm}
+
+        def hriu(block_number: int) -> HRIU:
+            shift_size = alternating_shift(block_number, window_size)
+            return HRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
+
+        self.use_checkpoint = use_checkpoint
+        self.low_resolution = None
+        if low_resolution_ratio > 1:
+            low_blocks = [
+                HybridBlock(dim, hriu(number), None, ffn_kernel_size=0, drop_path=0.0, **block_options)
+                for number in range(low_resolution_depth)
+            ]
+            resize_options = {"num_heads": num_heads, "window_size": window_size, "norm": norm}
+            resize_options |= {"tables": tables, "renorm": renorm}
+            shrink, grow = (
+                build_resampling(resampling, dim, dim, low_resolution_ratio, grows=grows, **resize_options)
+                for grows in (False, True)
+            )
+            self.low_resolution = LowResolutionBranch(dim, nn.Sequential(*low_blocks), shrink, grow)
+        blocks = []
+        for number in range(depth):
+            cab = build_channel_attention(channel_attention, dim, compress_ratio, squeeze_factor, window_size)
+            blocks.append(
+                HybridBlock(
+                    dim,
+                    hriu(number),
+                    cab,
+                    ffn_kernel_size=ffn_kernel_size,
+                    drop_path=drop_paths[number],
+                    **block_options,
+                )
+            )
+        if overlap_ratio > 0:
+            overlap = OverlapHRIU(dim, num_heads, window_size, overlap_ratio, terms=overlap_terms, tables=tables)
+            blocks.append(
+                HybridBlock(
+                    dim,
+                    overlap,
+                    None,
+                    ffn_kernel_size=ffn_kernel_size,
+                    drop_path=drop_paths[-1],
+                    **block_options,
+                )
+            )
+        self.blocks = nn.ModuleList(blocks)
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        y_BHWC = x_BHWC
+        if self.low_resolution is not None:
+            y_BHWC = y_BHWC + run_block(self.low_resolution, x_BHWC, self.use_checkpoint)
+        for block in self.blocks:
+            y_BHWC = run_block(block, y_BHWC, self.use_checkpoint)
+        return channels_last(self.conv(channels_first(y_BHWC))) + x_BHWC

@@ -1,0 +1,79 @@
+"""Overlapping cross-attention (HAT, arXiv:2205.04437, sec. 3.2.3) with the score of HRIU.
+
+Windows of side w look at larger windows of side w + o around them. Relative tables span all offsets that occur, and
+keys beyond the border are masked (HAT lets their zeros take part).
+
+Shapes: B batch, C channels, H W pixels, M windows, P = w² targets, N = (w + o)² sources, h heads, d head channels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.overlap_attention import overlapping_windows
+from hriusr.blocks.relative import AxisGeometry
+from hriusr.blocks.relative_scores import TERMS, RelativeScores
+from hriusr.blocks.windows import window_merge, window_partition
+
+
+class OverlapHRIU(nn.Module):
+    """HRIU from each window to the larger window around it."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        overlap_ratio: float = 0.5,
+        *,
+        terms: str = TERMS,
+        tables: str = "axial",
+    ) -> None:
+        """Build the unit.
+
+        Args:
+            dim: channels in and out; a multiple of num_heads.
+            num_heads: attention heads.
+            window_size: side of a target window, pixels.
+            overlap_ratio: how much larger source windows are, in parts of window_size.
+            terms: letters of the score, out of "anm".
+            tables: "axial" or "full" relative tables.
+        """
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads})")
+        self.window_size = window_size
+        self.overlap = int(window_size * overlap_ratio)
+        self.num_heads = num_heads
+        axis = AxisGeometry(window_size + self.overlap, window_size, is_overlap=True)
+        self.scores = RelativeScores(num_heads, dim // num_heads, axis, axis, terms, tables)
+        self.query_parts = ["q1"] * ("a" in terms) + ["q2"] * ("n" in terms)
+        self.key_parts = ["k1"] * ("a" in terms) + ["k3"] * ("m" in terms) + ["value"]
+        self.project_in = nn.Linear(dim, dim * (len(self.query_parts) + len(self.key_parts)))
+        self.project_out = nn.Linear(dim, dim)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
+        height, width, dim = x_BHWC.shape[1:]
+        projected = self.project_in(x_BHWC)
+        queries_BHWC, keys_BHWC = projected.split((dim * len(self.query_parts), dim * len(self.key_parts)), -1)
+        keys = self._windows(keys_BHWC).unflatten(-1, (len(self.key_parts), self.num_heads, -1))
+        parts = dict(zip(self.key_parts, keys.permute(2, 0, 3, 1, 4).unbind(0), strict=True))  # MhNd each
+        if self.query_parts:
+            queries = window_partition(queries_BHWC, self.window_size)
+            queries = queries.unflatten(-1, (len(self.query_parts), self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            parts |= dict(zip(self.query_parts, queries.unbind(0), strict=True))  # MhPd each
+        score = self.scores(parts.get("q1"), parts.get("q2"), parts.get("k1"), parts.get("k3"))
+        query, key = score.query_MhPc, score.key_MhNc
+        # One more channel: 1 against 0 inside the map and MASKED beyond its border
+        outside_MN1 = (1 - self._windows(x_BHWC.new_ones(1, height, width, 1))) * MASKED
+        outside_BMhN1 = outside_MN1[None, :, None].expand(len(x_BHWC), -1, self.num_heads, -1, -1)
+        query = F.pad(query, (0, 1), value=1.0)
+        key = torch.cat((key, outside_BMhN1.flatten(0, 1).to(key.dtype)), -1)
+        y_MPC = attend(query, key, parts["value"], score.bias).transpose(1, 2).flatten(2)
+        return window_merge(self.project_out(y_MPC), self.window_size, height, width)
+
+    def _windows(self, x_BHWC: Tensor) -> Tensor:
+        """Return the overlapping windows as x_MNC."""
+        return overlapping_windows(x_BHWC, self.window_size, self.overlap).flatten(4).transpose(3, 4).flatten(0, 2)
