@@ -1,0 +1,154 @@
+"""Learning rates as pure functions of the iteration.
+
+BasicSR's schedulers multiply the rate of the step before, so that a warm-up leaks into the whole run and a resumed run
+depends on its past. Here every rate follows from the iteration alone. t counts the steps done before: iteration 1 has
+t = 0, as in BasicSR. Names and keys are BasicSR's; CosineAnnealingLR is torch's.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from torch.optim import Optimizer
+
+from hriusr.errors import OptionsError
+
+# (rate at the start, steps done) -> rate
+RateFunction = Callable[[float, int], float]
+
+
+class Schedule:
+    """Sets the rate of every parameter group; keeps torch's method names so that BasicSR's pipeline can drive it."""
+
+    def __init__(self, optimizer: Optimizer, rate_function: RateFunction):
+        """Remember the groups' rates and set those of the first iteration.
+
+        Args:
+            optimizer: its groups' `lr` are the rates at the start.
+            rate_function: see the functions below.
+        """
+        self.optimizer = optimizer
+        self.rate_function = rate_function
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, self.base_rates, strict=True):
+            group["initial_lr"] = rate
+        self.last_epoch = 0
+        self.set_iteration(1)
+
+    def set_iteration(self, iteration: int, warmup_iter: int = -1) -> None:
+        """Set the rates for a step.
+
+        Args:
+            iteration: number of the step, from 1.
+            warmup_iter: before this step the rate grows linearly from 0; -1: no warm-up.
+        """
+        self.last_epoch = iteration - 1
+        for group, base_rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            if iteration < warmup_iter:
+                group["lr"] = base_rate * iteration / warmup_iter
+            else:
+                group["lr"] = self.rate_function(base_rate, self.last_epoch)
+
+    def step(self) -> None:
+        """Go on by one iteration."""
+        self.set_iteration(self.last_epoch + 2)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position; the rates follow from it."""
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_rates)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a position, also from a state that BasicSR's schedulers wrote."""
+        self.set_iteration(int(state["last_epoch"]) + 1)
+
+
+def multi_step(
+    milestones: Sequence[int],
+    gamma: float = 0.1,
+    restarts: Sequence[int] = (0,),
+    restart_weights: Sequence[float] = (1,),
+) -> RateFunction:
+    """Multiply the rate by gamma after each milestone (MultiStepLR, MultiStepRestartLR).
+
+    Args:
+        milestones: numbers of steps; one named twice counts twice.
+        gamma: factor.
+        restarts: numbers of steps after which the rate starts again; milestones before no longer count.
+        restart_weights: factor of the starting rate after each restart.
+    """
+    if len(restarts) != len(restart_weights):
+        raise OptionsError(
+            f"train.scheduler: restarts ({len(restarts)}) and restart_weights ({len(restart_weights)}) differ in length"
+        )
+
+    def rate(base_rate: float, steps_done: int) -> float:
+        last_restart, value = -1, base_rate
+        for restart, weight in zip(restarts, restart_weights, strict=True):
+            if last_restart < restart <= steps_done:
+                last_restart, value = restart, base_rate * weight
+        passed = [milestone for milestone in milestones if last_restart < milestone <= steps_done]
+        for milestone in sorted(set(passed)):  # one product after another, to round as BasicSR does
+            value = value * gamma ** passed.count(milestone)
+        return value
+
+    return rate
+
+
+def cosine_restart(periods: Sequence[int], restart_weights: Sequence[float] = (1,), eta_min: float = 0) -> RateFunction:
+    """Fall along half a cosine in each period (CosineAnnealingRestartLR); the end of the last one is kept.
+
+    Args:
+        periods: length of each, steps.
+        restart_weights: factor of the starting rate in each period.
+        eta_min: rate at the end of each period.
+    """
+    if len(periods) != len(restart_weights):
+        raise OptionsError(
+            f"train.scheduler: periods ({len(periods)}) and restart_weights ({len(restart_weights)}) differ in length"
+        )
+    ends = list(accumulate(periods))
+
+    def rate(base_rate: float, steps_done: int) -> float:
+        steps_done = min(steps_done, ends[-1])
+        number = next(index for index, end in enumerate(ends) if steps_done <= end)
+        phase = (steps_done - (ends[number] - periods[number])) / periods[number]
+        return eta_min + restart_weights[number] * 0.5 * (base_rate - eta_min) * (1 + math.cos(math.pi * phase))
+
+    return rate
+
+
+def cosine(T_max: int, eta_min: float = 0) -> RateFunction:
+    """Fall along half a cosine over T_max steps, then stay at eta_min (CosineAnnealingLR)."""
+    return cosine_restart([T_max], [1], eta_min)
+
+
+_SCHEDULES = {
+    "MultiStepLR": multi_step,
+    "MultiStepRestartLR": multi_step,
+    "CosineAnnealingRestartLR": cosine_restart,
+    "CosineAnnealingLR": cosine,
+}
+
+
+def build_schedule(optimizer: Optimizer, scheduler_opt: Mapping[str, Any], total_iter: int) -> Schedule:
+    """Build the schedule of an optimiser.
+
+    Args:
+        optimizer: with the starting rates in its groups.
+        scheduler_opt: `type` and the arguments of the functions above; not changed.
+        total_iter: steps of the whole run, the default T_max.
+
+    Raises:
+        OptionsError: unknown type, or arguments that do not fit it.
+    """
+    arguments = dict(scheduler_opt)
+    type_name = arguments.pop("type", None)
+    if type_name not in _SCHEDULES:
+        raise OptionsError(f"train.scheduler.type: unknown {type_name!r}; one of {', '.join(_SCHEDULES)}")
+    if type_name == "CosineAnnealingLR":
+        arguments.setdefault("T_max", total_iter)
+    try:
+        return Schedule(optimizer, _SCHEDULES[type_name](**arguments))
+    except TypeError as error:
+        raise OptionsError(f"train.scheduler ({type_name}): {error}") from error

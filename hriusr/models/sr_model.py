@@ -1,0 +1,318 @@
+"""One training step of super-resolution: forward, loss, backward, update, running mean; and inference.
+
+The methods are those of BasicSR's SRModel, so that its train_pipeline and test_pipeline can drive this class too. What
+differs: autocast, accumulation, clipping, torch.compile; a step whose gradient is not finite is left out and counted;
+losses stay on the device until they are asked for; files are written whole; rates are functions of the iteration.
+
+Shapes: B batch, C channels, H W pixels; lq and output are RGB, range 0..1.
+"""
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hriusr.archs.registry import build_network
+from hriusr.archs.weights import load_weights, save_weights
+from hriusr.archs.weights_fit import apply_weights
+from hriusr.atomic_file import torch_bytes, write_atomically
+from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
+from hriusr.errors import OptionsError
+from hriusr.losses.registry import build_loss
+from hriusr.models.ema import ExponentialMovingAverage
+from hriusr.models.log_means import LogMeans
+from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradients, gradient_norm, load_optimizer_state
+from hriusr.models.padding import with_padding
+from hriusr.models.precision import Precision, pick_device
+from hriusr.models.schedules import build_schedule
+
+logger = logging.getLogger(__name__)
+
+
+@replace_in(MODEL_REGISTRY, "SRModel")
+@replace_in(MODEL_REGISTRY, "SwinIRModel")
+@replace_in(MODEL_REGISTRY, "HATModel")
+@replace_in(MODEL_REGISTRY, "RestorationModel")
+class RestorationModel(BasicSRModel):
+    """A network, its losses, optimiser, schedule and running mean.
+
+    Attributes:
+        net_g: the network that is trained, wrapped when distributed.
+        net_g_ema: its running mean, never wrapped or compiled; absent when train.ema_decay is 0.
+        lq, gt, output: tensors (B, C, H, W) on the device, of the last feed_data and test.
+    """
+
+    def __init__(self, opt: dict[str, Any]):
+        """Build everything the options name.
+
+        Args:
+            opt: options in BasicSR's form; not changed.
+
+        Raises:
+            OptionsError, WeightsError: options or weights that do not fit.
+        """
+        # BasicSR's constructor is not called: it builds its own network, optimiser and schedule
+        self.opt = opt
+        self.is_train = opt["is_train"]
+        self.device = pick_device(opt["num_gpu"])
+        self.precision = Precision(opt.get("precision", "fp32"), self.device)
+        self.memory_format = torch.channels_last if opt.get("channels_last") else torch.contiguous_format
+        self.optimizers, self.schedulers = [], []
+
+        bare_network = build_network(opt["network_g"]).to(self.device, memory_format=self.memory_format)
+        self._load_pretrained(bare_network, opt["path"].get("param_key_g", "params"))
+        self.net_g = self.model_to_device(bare_network)
+        self.print_network(self.net_g)
+        if self.is_train:
+            self.init_training_settings()
+
+    def init_training_settings(self) -> None:
+        """Build losses, optimiser, schedule and running mean."""
+        train_opt = self.opt["train"]
+        self.net_g.train()
+        self.ema_decay = train_opt.get("ema_decay") or 0
+        if self.ema_decay > 0:
+            self._ema = ExponentialMovingAverage(self.get_bare_model(self.net_g))
+            self.net_g_ema = self._ema.network
+            self._load_pretrained(self.net_g_ema, "params_ema")
+        self.cri_pix, self.cri_perceptual = (
+            build_loss(train_opt[key], f"train.{key}").to(self.device) if train_opt.get(key) else None
+            for key in ("pixel_opt", "perceptual_opt")
+        )
+        if self.cri_pix is None and self.cri_perceptual is None:
+            raise OptionsError("train names no loss: give train.pixel_opt or train.perceptual_opt")
+        self.accumulation = train_opt.get("accumulation") or 1
+        self.grad_clip_norm = train_opt.get("grad_clip_norm")
+        self.guard = StepGuard(self.device)
+        self.log_means = LogMeans(self.device)
+        # calling the compiled network trains net_g itself: names in checkpoints stay as they are
+        self._training_network = torch.compile(self.net_g) if self.opt.get("compile") else self.net_g
+        self.setup_optimizers()
+        self.setup_schedulers()
+
+    def setup_optimizers(self) -> None:
+        """Build the optimiser of net_g."""
+        frozen = [name for name, parameter in self.net_g.named_parameters() if not parameter.requires_grad]
+        if frozen:
+            logger.warning("not trained (requires_grad is off): %s", ", ".join(frozen))
+        self._parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
+        self.optimizer_g = build_optimizer(self._parameters, self.opt["train"]["optim_g"])
+        self.optimizers.append(self.optimizer_g)
+
+    def setup_schedulers(self) -> None:
+        """Build a schedule for each optimiser."""
+        train_opt = self.opt["train"]
+        for optimizer in self.optimizers:
+            self.schedulers.append(build_schedule(optimizer, train_opt["scheduler"], int(train_opt["total_iter"])))
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the rate of iteration current_iter (from 1); it grows linearly until warmup_iter."""
+        for scheduler in self.schedulers:
+            scheduler.set_iteration(current_iter, warmup_iter)
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch to the device.
+
+        Args:
+            data: lq (B, C, H, W) and, where there is one, gt (B, C, H*scale, W*scale).
+        """
+        self.lq = data["lq"].to(self.device, non_blocking=True, memory_format=self.memory_format)
+        if "gt" in data:
+            self.gt = data["gt"].to(self.device, non_blocking=True, memory_format=self.memory_format)
+        elif hasattr(self, "gt"):  # that of another picture
+            del self.gt
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Update the parameters once, from the batch that feed_data took.
+
+        Args:
+            current_iter: number of the step, from 1; without effect here.
+        """
+        self.optimizer_g.zero_grad(set_to_none=True)
+        losses: dict[str, Tensor] = {}
+        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
+        for number, (lq_BCHW, gt_BCHW) in enumerate(parts, start=1):
+            with self._gradient_sync(is_last=number == len(parts)):
+                share = len(lq_BCHW) / len(self.lq)
+                for name, loss in self._backward(lq_BCHW, gt_BCHW, share).items():
+                    losses[name] = losses.get(name, 0) + share * loss
+
+        self.precision.scaler.unscale_(self.optimizer_g)
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = gradient_norm(gradients)
+        if self.grad_clip_norm:
+            clip_gradients(gradients, norm, self.grad_clip_norm)
+        is_finite = self.guard.step(self.optimizer_g, self.precision.scaler, norm)
+        self.log_means.add(losses, is_finite)
+        if self.ema_decay > 0:
+            self.model_ema(self.ema_decay)
+
+    def compute_losses(self, output_BCHW: Tensor, gt_BCHW: Tensor) -> dict[str, Tensor]:
+        """Measure an output in fp32; the sum of what is returned is minimised.
+
+        Args:
+            output_BCHW: of the network, any floating-point type.
+            gt_BCHW: ground truth.
+
+        Returns:
+            Name in the log -> scalar.
+        """
+        output_BCHW = output_BCHW.float()
+        losses = {}
+        if self.cri_pix:
+            losses["l_pix"] = self.cri_pix(output_BCHW, gt_BCHW)
+        if self.cri_perceptual:
+            losses["l_percep"], losses["l_style"] = self.cri_perceptual(output_BCHW, gt_BCHW)
+        return {name: loss for name, loss in losses.items() if loss is not None}
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move net_g_ema towards net_g."""
+        self._ema.update(decay)
+
+    def get_current_log(self) -> OrderedDict[str, float]:
+        """Return the mean losses of the steps since the last call; waits for the device."""
+        log = self.log_means.take()
+        nonfinite_steps = self.guard.state_dict()["total"]
+        return OrderedDict(log, nonfinite_steps=nonfinite_steps) if nonfinite_steps else OrderedDict(log)
+
+    @property
+    def inference_network(self) -> nn.Module:
+        """The network that is validated: the running mean, or net_g where there is none; never compiled or wrapped."""
+        network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        return with_padding(network, self.opt["network_g"].get("window_size"))
+
+    def upscale(self, lq_BCHW: Tensor) -> Tensor:
+        """Run inference_network on pictures of any size; it is left in the mode it was in.
+
+        Args:
+            lq_BCHW: range 0..1, on any device.
+
+        Returns:
+            Pictures (B, C, H*scale, W*scale), fp32, on the model's device, not clamped.
+        """
+        network = self.inference_network
+        was_training = network.training
+        network.eval()
+        try:
+            # no inference_mode: a buffer cached under it could not be used in training again
+            with torch.no_grad(), self.precision.autocast():
+                return network(lq_BCHW.to(self.device, memory_format=self.memory_format)).float()
+        finally:
+            network.train(was_training)
+
+    def test(self) -> None:
+        """Upscale the pictures that feed_data took, into self.output."""
+        self.output = self.upscale(self.lq)
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Write models/net_g_<iteration>.pth and, unless current_iter is -1, training_states/<iteration>.state.
+
+        Raises:
+            HriusrError: the disk is full; BasicSR would go on.
+        """
+        if self.opt.get("rank", 0) != 0:
+            return
+        label = "latest" if current_iter == -1 else current_iter
+        save_weights(
+            Path(self.opt["path"]["models"], f"net_g_{label}.pth"),
+            self.get_bare_model(self.net_g),
+            self.opt["network_g"],
+            ema=getattr(self, "net_g_ema", None),
+        )
+        if current_iter != -1:
+            state = {"epoch": epoch, "iter": current_iter, **self.training_state()}
+            write_atomically(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), torch_bytes(state))
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what training needs besides the weights: tensors and plain types, the keys of BasicSR's .state."""
+        return {
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "scaler": self.precision.state_dict(),
+            "guard": self.guard.state_dict(),
+            "log_means": self.log_means.state_dict(),
+        }
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Take over a state, ours or one that BasicSR's SRModel wrote; weights come by path.pretrain_network_g."""
+        for kind, objects in (("optimizers", self.optimizers), ("schedulers", self.schedulers)):
+            if len(resume_state[kind]) != len(objects):
+                raise OptionsError(f"the state holds {len(resume_state[kind])} {kind}, this run has {len(objects)}")
+        for optimizer, state in zip(self.optimizers, resume_state["optimizers"], strict=True):
+            load_optimizer_state(optimizer, state)
+        for scheduler, state in zip(self.schedulers, resume_state["schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+        self.precision.load_state_dict(resume_state.get("scaler", {}))
+        if "guard" in resume_state:
+            self.guard.load_state_dict(resume_state["guard"])
+            self.log_means.load_state_dict(resume_state["log_means"])
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Wrap a network for several processes; DataParallel is not used, torchrun replaces it."""
+        net = net.to(self.device)
+        if self.opt.get("dist"):
+            device_ids = [self.device] if self.device.type == "cuda" else None
+            find_unused = self.opt.get("find_unused_parameters", False)
+            return DistributedDataParallel(net, device_ids=device_ids, find_unused_parameters=find_unused)
+        num_gpu = self.opt["num_gpu"]
+        if isinstance(num_gpu, int) and num_gpu > 1:
+            logger.warning(
+                "num_gpu: %d, but one process uses one GPU: start with torchrun and --launcher pytorch", num_gpu
+            )
+        return net
+
+    def get_bare_model(self, net: nn.Module) -> nn.Module:
+        """Return the network itself, without wrapper."""
+        return net.module if isinstance(net, DistributedDataParallel) else net
+
+    def print_network(self, net: nn.Module) -> None:
+        """Log the network's name and size."""
+        net = self.get_bare_model(net)
+        num_parameters = sum(parameter.numel() for parameter in net.parameters())
+        logger.info("network %s: %s parameters, on %s", type(net).__name__, f"{num_parameters:,}", self.device)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load weights from a file.
+
+        Args:
+            net: network, wrapped or not.
+            load_path: .pth or .safetensors.
+            strict: whether all must fit.
+            param_key: params_ema prefers the running mean; all else the trained weights.
+        """
+        state, network_opt = load_weights(load_path, prefer_ema=param_key == "params_ema")
+        apply_weights(self.get_bare_model(net), state, source=load_path, network_opt=network_opt, strict=strict)
+        logger.info("weights of %s loaded from %s", type(self.get_bare_model(net)).__name__, load_path)
+
+    def _load_pretrained(self, network: nn.Module, param_key: str | None) -> None:
+        path_opt = self.opt["path"]
+        if path_opt.get("pretrain_network_g"):
+            self.load_network(network, path_opt["pretrain_network_g"], path_opt.get("strict_load_g", True), param_key)
+
+    def _backward(self, lq_BCHW: Tensor, gt_BCHW: Tensor, share: float) -> dict[str, Tensor]:
+        """Add a part's gradients to those of the parts before; return its losses, detached."""
+        with self.precision.autocast():
+            output_BCHW = self._training_network(lq_BCHW)
+        losses = self.compute_losses(output_BCHW, gt_BCHW)
+        total = sum(losses.values())
+        # an infinite loss can have finite gradients (L1); multiplied by NaN, the guard sees it in them
+        poison = torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
+        self.precision.scaler.scale(total * (share * poison)).backward()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    @contextlib.contextmanager
+    def _gradient_sync(self, is_last: bool) -> Iterator[None]:
+        """Let processes exchange gradients with the last part only."""
+        if is_last or not isinstance(self.net_g, DistributedDataParallel):
+            yield
+        else:
+            with self.net_g.no_sync():
+                yield
