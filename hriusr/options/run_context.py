@@ -56,6 +56,8 @@ def rank_and_world_size(launcher: str) -> tuple[int, int]:
         raise OptionsError(f"--launcher {launcher} is unknown: one of {', '.join(LAUNCHERS)}")
     variables = LAUNCHERS[launcher]
     if variables is None:
+        if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise OptionsError("torchrun started several processes; add --launcher pytorch, or each runs for itself")
         return 0, 1
     try:
         rank, world_size = (int(os.environ[variable]) for variable in variables)

@@ -135,6 +135,13 @@ def test_launcher_without_its_environment_says_what_to_start(load, monkeypatch):
         load(launcher="pytorch")
 
 
+def test_torchrun_without_launcher_is_refused(load, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionsError, match="add --launcher pytorch"):
+        load()
+
+
 def test_written_options_load_to_the_same(load, workplace):
     options = load()
     (workplace / "again.yml").write_text(options.to_yaml())

@@ -1,0 +1,146 @@
+"""Entry points: they start fast, take BasicSR's flags, and end with one line and the right status."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hriusr import entry
+from hriusr.errors import HriusrError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HRIUSR_TRACEBACK")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def run_cli(*arguments: str):
+    from hriusr.cli import app
+
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from hriusr.cli import app; from typer.testing import CliRunner;"
+        "result = CliRunner().invoke(app, ['--help']); assert 'train' in result.output;"
+        "heavy = {'torch', 'basicsr', 'cv2', 'numpy', 'pydantic', 'yaml'} & set(sys.modules); assert not heavy, heavy"
+    )
+    result = run_python("-c", script)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "test"])
+def test_script_and_module_take_basicsrs_flags(command, tmp_path):
+    for start in ([str(ROOT / "hriusr" / f"{command}.py")], ["-m", f"hriusr.{command}"]):
+        result = run_python(*start, "--help", cwd=tmp_path if start[0] != "-m" else ROOT)
+        assert result.returncode == 0, result.stderr
+        for flag in ("-opt", "--launcher", "--auto_resume", "--debug", "--force_yml", "--local_rank"):
+            assert flag in result.stdout
+
+
+def test_script_does_not_leave_the_package_folder_on_the_path(tmp_path):
+    package, script_file = str(ROOT / "hriusr"), str(ROOT / "hriusr" / "train.py")
+    script = f"""
+import runpy, sys
+sys.argv = ["train.py", "-opt", "no.yml"]
+sys.path[0] = {package!r}  # what Python does when it runs a file
+try:
+    runpy.run_path({script_file!r}, run_name="__main__")
+except SystemExit as end:
+    assert end.code == 2
+assert sys.path[0] == {str(ROOT)!r} and {package!r} not in sys.path, sys.path
+"""
+    result = run_python("-c", script, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "error: option file no.yml does not exist\n"
+
+
+def test_wrong_option_file_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "bad.yml").write_text("name: [a\n")
+    result = run_python(str(ROOT / "hriusr" / "train.py"), "-opt", "bad.yml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: bad.yml:2: bad YAML")
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.yml"], "nothing is written"
+
+
+def test_traceback_on_request(tmp_path):
+    result = run_python(str(ROOT / "hriusr" / "test.py"), "-opt", "no.yml", cwd=tmp_path, HRIUSR_TRACEBACK="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "OptionsError: option file no.yml does not exist" in result.stderr
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+def test_endings(capsys, monkeypatch):
+    monkeypatch.delenv("HRIUSR_TRACEBACK", raising=False)
+    assert entry.run_guarded(lambda: None) == 0
+    assert entry.run_guarded(raising(HriusrError("a (=1) is wrong; take 2"))) == 2
+    assert capsys.readouterr().err == "error: a (=1) is wrong; take 2\n"
+    assert entry.run_guarded(raising(KeyboardInterrupt())) == 130
+    with pytest.raises(RuntimeError, match="a bug"):
+        entry.run_guarded(raising(RuntimeError("a bug")))
+
+
+def test_cli_ends_like_the_scripts():
+    result = run_cli("train", "no.yml")
+    assert result.exit_code == 2
+    assert "error: option file no.yml does not exist" in result.output
+
+
+def test_cli_passes_everything_on(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("hriusr.cli.run_option_file", lambda file, **arguments: seen.update(file=file, **arguments))
+    result = run_cli("train", "a.yml", "--force_yml", "a=1", "--force_yml", "b:c=2", "--auto_resume", "--debug")
+    assert result.exit_code == 0, result.output
+    assert seen == {
+        "file": Path("a.yml"),
+        "is_train": True,
+        "overrides": ["a=1", "b:c=2"],
+        "launcher": "none",
+        "auto_resume": True,
+        "debug": True,
+    }
+
+
+def test_scripts_pass_everything_on(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("hriusr.entry.run_option_file", lambda file, **arguments: seen.update(file=file, **arguments))
+    from hriusr.test import main
+
+    assert main(["-opt", "a.yml", "--launcher", "pytorch", "--force_yml", "a=1", "b=2", "--local-rank=1"]) == 0
+    assert seen == {
+        "file": Path("a.yml"),
+        "is_train": False,
+        "overrides": ["a=1", "b=2"],
+        "launcher": "pytorch",
+        "auto_resume": False,
+        "debug": False,
+    }
+
+
+def test_schema_is_json(tmp_path):
+    printed = run_cli("options", "schema")
+    assert json.loads(printed.output)["title"] == "Options"
+    target = tmp_path / "new" / "schema.json"
+    assert run_cli("options", "schema", "-o", str(target)).exit_code == 0
+    assert json.loads(target.read_text()) == json.loads(printed.output)
+
+
+def test_version():
+    assert run_cli("--version").output.startswith("hriusr 0.")
