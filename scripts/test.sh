@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Checks the style (ruff) and runs the tests; arguments go to pytest: bash scripts/test.sh tests/options -x
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/_environment.sh"
+ensure_environment test
+cd "$ROOT"
+
+say "ruff"
+"$PYTHON" -m ruff check hriusr tests
+say "pytest"
+"$PYTHON" -m pytest -q "$@"
