@@ -105,8 +105,9 @@ class SwinNetwork(nn.Module):
         self.register_load_state_dict_pre_hook(_forget_derived_values)
 
     def normalise(self, lr_BCHW: Tensor) -> Tensor:
-        """Pad pictures to multiples of the window, subtract the mean colour, bring them to the body's range."""
-        return (pad_to_multiple(lr_BCHW, self.window_size) - self.mean) * self.img_range
+        """Pad pictures to multiples of the window, subtract the mean colour, bring them to the body's range and format."""
+        x_BCHW = (pad_to_multiple(lr_BCHW, self.window_size) - self.mean) * self.img_range
+        return x_BCHW.to(self.conv_first.weight.dtype)
 
     def denormalise(self, x_BCHW: Tensor, height: int, width: int) -> Tensor:
         """Undo normalise: back to 0..1, cut to height x width."""
