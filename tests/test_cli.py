@@ -134,6 +134,36 @@ def test_scripts_pass_everything_on(monkeypatch):
     }
 
 
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory) -> Path:
+    """Untrained weights of a very small network."""
+    from hriusr.archs.registry import build_network
+    from hriusr.archs.weights import save_weights
+
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    network_opt = {"type": "MSRResNet", "num_feat": 4, "num_block": 1, "upscale": 2}
+    save_weights(path, build_network(network_opt), network_opt)
+    return path
+
+
+def test_upscale_writes_a_picture_of_twice_the_size(tmp_path, tiny_weights, photo):
+    from hriusr.data.image_io import read_image, write_image
+
+    write_image(tmp_path / "cat.png", photo("chelsea")[:20, :30])
+    result = run_cli("upscale", str(tmp_path / "cat.png"), "-w", str(tiny_weights), "-o", str(tmp_path / "big.png"))
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "big.png").shape == (40, 60, 3)
+
+
+def test_upscale_that_failed_ends_with_2(tmp_path, tiny_weights):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    result = run_cli("upscale", str(tmp_path), "-w", str(tiny_weights), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert "broken.png" in result.output
+    assert "error: 1 of 1 picture(s) failed" in result.output
+    assert not (tmp_path / "out" / "broken.png").exists()
+
+
 def test_schema_is_json(tmp_path):
     printed = run_cli("options", "schema")
     assert json.loads(printed.output)["title"] == "Options"

@@ -32,7 +32,7 @@ LAYERS = {
 }
 # `hriusr prepare` is a front of data.prepare; nothing else of data is for entry points
 ENTRY_POINT_IMPORTS = {"options", "engine", "analysis", "data", "errors"}
-ENTRY_POINTS = {"cli", "train", "test", "entry"}
+ENTRY_POINTS = {"cli", "cli_prepare", "train", "test", "entry"}
 # a file of one of these names would shadow the standard library in `python hriusr/train.py`
 SHADOWING = {"types", "inspect", "logging", "copy", "queue", "profile", "platform", "signal", "random", "io", "json"}
 

@@ -57,15 +57,13 @@ def check_components(options: Options, problems: Problems, components: Component
         problems: where to note what is wrong.
         components: "model", "dataset", "loss", "metric" -> name -> signature; a kind left out is not checked.
     """
-    if "model" in components and options.model_type not in components["model"]:
-        reason = REFUSED_MODELS.get(options.model_type)
-        message = f"unknown model_type {options.model_type!r}" if reason is None else f"{options.model_type}: {reason}"
-        problems.error(("model_type",), f"{message}{did_you_mean(options.model_type, components['model'])}")
-    for entry, dataset in options.datasets.items():
-        if "dataset" in components and dataset.type not in components["dataset"]:
-            reason = REFUSED_DATASETS.get(dataset.type)
-            message = f"unknown dataset {dataset.type!r}" if reason is None else f"{dataset.type}: {reason}"
-            problems.error(("datasets", entry, "type"), f"{message}{did_you_mean(dataset.type, components['dataset'])}")
+    if "model" in components:
+        path = ("model_type",)
+        _check_name(options.model_type, "model_type", path, components["model"], REFUSED_MODELS, problems)
+    if "dataset" in components:
+        for entry, dataset in options.datasets.items():
+            path = ("datasets", entry, "type")
+            _check_name(dataset.type, "dataset", path, components["dataset"], REFUSED_DATASETS, problems)
     if options.train and "loss" in components:
         for key in ("pixel_opt", "perceptual_opt"):
             loss = getattr(options.train, key)
@@ -76,6 +74,18 @@ def check_components(options: Options, problems: Problems, components: Component
             # the pictures themselves are the first arguments, img and img2
             path = ("val", "metrics", label)
             _check_component(metric, path, "metric", components, problems, skip=("img", "img2"))
+
+
+def _check_name(
+    name: str, what: str, path: KeyPath, known: Iterable[str], refused: Mapping[str, str], problems: Problems
+) -> None:
+    if name in known:
+        return
+    reason = refused.get(name)
+    if reason is not None:
+        problems.error(path, f"{name} is not supported: {reason}")
+    else:
+        problems.error(path, f"unknown {what} {name!r}{did_you_mean(name, known)}")
 
 
 def _check_component(

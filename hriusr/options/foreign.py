@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.yaml_source import Document, KeyPath
 
 _PREFETCH = "loading processes read ahead by themselves (num_worker_per_gpu)"
@@ -119,11 +120,19 @@ def take_out_foreign_keys(document: Document) -> None:
         document.warnings.append(f"{document.locate(paths[0])}: ignored {names}: {reason}")
 
 
-def adapt_imagenet_datasets(document: Document) -> None:
-    """Read HAT's ImageNetPairedDataset, which resizes its pictures while it loads them, as PairedImageDataset."""
+def adapt_datasets(document: Document) -> None:
+    """Read HAT's ImageNetPairedDataset, which makes lq while it loads, as PairedImageDataset; in place.
+
+    Keys of datasets that are refused are dropped.
+    """
     datasets = document.values.get("datasets")
     for entry, dataset in datasets.items() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and dataset.get("type") == "ImageNetPairedDataset":
+        if not isinstance(dataset, dict):
+            continue
+        if dataset.get("type") in REFUSED_DATASETS:  # the type is said to be refused; its many keys need no word
+            for key in set(dataset) - set(DatasetOptions.model_fields):
+                del dataset[key]
+        if dataset.get("type") == "ImageNetPairedDataset":
             dataset["type"] = "PairedImageDataset"
             dataset.pop("dataroot_lq", None)  # the gt folder over again
             document.warnings.append(

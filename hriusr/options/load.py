@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hriusr.errors import OptionsError
 from hriusr.options.checks import check_options
 from hriusr.options.components import Components, NetworkSignature, check_components, check_network
-from hriusr.options.foreign import adapt_imagenet_datasets, take_out_foreign_keys
+from hriusr.options.foreign import adapt_datasets, take_out_foreign_keys
 from hriusr.options.inheritance import read_with_bases
 from hriusr.options.overrides import apply_overrides
 from hriusr.options.problems import Problems, note_validation_errors
@@ -69,7 +69,7 @@ def load_options(
     apply_overrides(document, overrides)
     _drop_unset_datasets(document.values)
     take_out_foreign_keys(document)
-    adapt_imagenet_datasets(document)
+    adapt_datasets(document)
 
     problems = Problems(document, warnings=list(document.warnings))
     options = _validate(document.values, problems)

@@ -27,7 +27,7 @@ def complaint(load, *replacements, **arguments) -> str:
         ("conv_scale: 1e-2", "conv_scale: small", "network_g.conv_scale (='small') must be a number"),
         ("conv_scale: 1e-2", "in_chans: 3.5", "network_g.in_chans (=3.5) must be a whole number"),
         ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
-        ("model_type: SRModel", "model_type: SRGANModel", "SRGANModel: GAN training is not available"),
+        ("model_type: SRModel", "model_type: SRGANModel", "SRGANModel is not supported: GAN training is not available"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
         ("type: L1Loss", "type: L2Loss", "unknown loss 'L2Loss'; did you mean 'L1Loss'?"),
         ("reduction: mean", "epsilon: 1", "loss L1Loss has no argument 'epsilon'"),
@@ -197,6 +197,12 @@ def test_what_has_no_effect_is_said(load, old, new, expected, caplog):
     assert expected in warnings[0]
     assert warnings[0].startswith("small.yml:")
     assert expected in caplog.text
+
+
+def test_refused_dataset_is_one_mistake_not_ten(load):
+    old = "type: PairedImageDataset"
+    message = complaint(load, (old, "type: RealESRGANDataset\n    blur_kernel_size: 21\n    sinc_prob: 0.1"))
+    assert message.endswith("RealESRGANDataset is not supported: Real-ESRGAN's degradations are not available"), message
 
 
 def test_old_name_still_works(load):
