@@ -37,7 +37,7 @@ class HRIUSR(nn.Module):
         tables: str = "axial",
         renorm: str = "softmax",
         mlp_ratio: float = 2.0,
-        ffn_kernel_size: int = 5,
+        ffn_kernel_size: int = 3,
         channel_attention: str = "local",
         compress_ratio: float = 12.0,
         squeeze_factor: float = 4.0,

@@ -114,19 +114,48 @@ class RelativeScores(nn.Module):
 
     def _involve(self, q2_MhPd: Tensor) -> Tensor:
         """Score of each target cell against each source row, then each source column: (M, h, P, w_y + w_x)."""
-        cells = q2_MhPd.unflatten(2, (self.rows.target, self.columns.target))
-        by_row = torch.einsum("mhyxd,hydi->mhyxi", cells, self.rows.pairs(self.involution_rows.to(cells.dtype), 1))
-        pairs = self.columns.pairs(self.involution_columns.to(cells.dtype), 1)
-        by_column = torch.einsum("mhyxd,hxdi->mhyxi", cells, pairs)
-        return torch.cat((by_row, by_column), -1).flatten(2, 3)
+        # Flipped, entry T-1 - index(o, i) = e (p-1-o) + u i: it grows with i
+        tables = (self.involution_rows.flip(1), self.involution_columns.flip(1))
+        products = _products(q2_MhPd, tables, (self.rows.target, self.columns.target))
+        rows, columns = self.rows, self.columns
+        by_row = _slide(products[0], 2, rows.target, -rows.target_stride, rows.source, rows.source_stride)
+        by_column = _slide(
+            products[1], 3, columns.target, -columns.target_stride, columns.source, columns.source_stride
+        )
+        return torch.cat((by_row, by_column), -1).permute(1, 0, 2, 3, 4).flatten(2, 3)
 
     def _imprint(self, k3_MhNd: Tensor) -> Tensor:
         """Score of each source cell against each target row, then each target column: (M, h, N, p_y + p_x)."""
-        cells = k3_MhNd.unflatten(2, (self.rows.source, self.columns.source))
-        by_row = torch.einsum("mhyxd,hody->mhyxo", cells, self.rows.pairs(self.imprinting_rows.to(cells.dtype), 1))
-        pairs = self.columns.pairs(self.imprinting_columns.to(cells.dtype), 1)
-        by_column = torch.einsum("mhyxd,hodx->mhyxo", cells, pairs)
-        return torch.cat((by_row, by_column), -1).flatten(2, 3)
+        tables = (self.imprinting_rows, self.imprinting_columns)
+        products = _products(k3_MhNd, tables, (self.rows.source, self.columns.source))
+        rows, columns = self.rows, self.columns
+        by_row = _slide(products[0], 2, rows.source, -rows.source_stride, rows.target, rows.target_stride)
+        by_column = _slide(
+            products[1], 3, columns.source, -columns.source_stride, columns.target, columns.target_stride
+        )
+        return torch.cat((by_row, by_column), -1).permute(1, 0, 2, 3, 4).flatten(2, 3)
+
+
+def _products(x_MhNd: Tensor, tables_hTd: tuple[Tensor, ...], cells: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Multiply every cell by every entry of the tables: one (h, M, y, x, T) tensor a table, views of one product."""
+    num_windows = x_MhNd.shape[0]
+    table_hdT = torch.cat(tables_hTd, 1).to(x_MhNd.dtype).transpose(1, 2)
+    product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
+    product = product.unflatten(1, (num_windows, *cells))
+    return product.split([table.shape[1] for table in tables_hTd], -1)
+
+
+def _slide(product_hMyxT: Tensor, dim: int, num_cells: int, step: int, length: int, stride: int) -> Tensor:
+    """Read entries start, start + stride, ... of the last axis, with a start that moves by `step` a cell of `dim`.
+
+    The last cell starts at entry 0 (step < 0), as the geometry of relative.py has it. A strided view: nothing is
+    gathered, so the gradient needs no scatter.
+    """
+    strides = list(product_hMyxT.stride())
+    strides[dim] += step
+    sizes = [*product_hMyxT.shape[:-1], length]
+    offset = product_hMyxT.storage_offset() - step * (num_cells - 1)
+    return product_hMyxT.as_strided(sizes, [*strides[:-1], stride], offset)
 
 
 def _join(channels: list[Tensor]) -> Tensor:
