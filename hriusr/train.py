@@ -1,7 +1,7 @@
 """Train a network as an option file says.
 
     python hriusr/train.py -opt options/train/quickstart_hriusr_x2.yml
-    torchrun --nproc_per_node=4 hriusr/train.py -opt options/train/hriusr_light_x2.yml --launcher pytorch --auto_resume
+    python hriusr/train.py -opt options/train/hriusr_light_x2.yml --auto_resume --force_yml train:ema_decay=0.99
 
 Also `python -m hriusr.train` and `hriusr train`.
 """

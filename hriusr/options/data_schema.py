@@ -59,7 +59,11 @@ class DatasetOptions(Section):
     dataset_enlarge_ratio: PositiveInteger = Field(
         1, description="An epoch in the log is this many passes over the pictures; sampling itself is endless."
     )
-    pin_memory: bool = Field(False, description="Load into page-locked memory: faster copies to a GPU.")
-    persistent_workers: bool = Field(
-        False, description="Keep loading processes alive between validations. Training loaders are endless anyway."
+    pin_memory: bool = Field(True, description="Load into page-locked memory, where there is a GPU: faster copies.")
+    prefetch_mode: Literal["cpu", "cuda"] | None = Field(
+        None, description="Read batches ahead, beside what loading processes do: cpu on a thread, cuda onto the GPU."
+    )
+    num_prefetch_queue: PositiveInteger = Field(1, description="Batches that prefetch_mode cpu reads ahead.")
+    enlarge_small: bool = Field(
+        False, description="Enlarge a gt smaller than gt_size, as HAT does with ImageNet. hriusr's own key."
     )

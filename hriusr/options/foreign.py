@@ -1,6 +1,6 @@
 """Keys and names of BasicSR and HAT that mean nothing here: taken out of a document, with a word on each.
 
-Nothing is dropped silently. A key whose value asks for nothing (`prefetch_mode: ~`) goes without a word; one that asks
+Nothing is dropped silently. A key whose value asks for nothing (`network_d: ~`) goes without a word; one that asks
 for something that is not there is ignored with a warning; old names of keys are taken for the new ones, with a warning;
 a run that needs what is not there (a GAN, video) is refused with the reason.
 """
@@ -12,7 +12,6 @@ from typing import Any
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.yaml_source import Document, KeyPath
 
-_PREFETCH = "loading processes read ahead by themselves (num_worker_per_gpu)"
 _DEGRADATION = "Real-ESRGAN's degradations are not available"
 _GAN = "there is no discriminator in this training step"
 _NO_GAN = "GAN training is not available"
@@ -22,8 +21,7 @@ _FACES = "it is for StyleGAN, which is not supported"
 # key path (* stands for one key) -> why it has no effect
 IGNORED = {
     "logger.wandb": "Weights & Biases is not supported; use_tb_logger writes TensorBoard files",
-    "datasets.*.prefetch_mode": _PREFETCH,
-    "datasets.*.num_prefetch_queue": _PREFETCH,
+    "datasets.*.persistent_workers": "loading processes always stay for the whole run",
     "datasets.*.use_shuffle": "training patches are always drawn at random, test pictures always in order",
     "path.pretrain_network_d": _GAN,
     "path.param_key_d": _GAN,
@@ -120,25 +118,13 @@ def take_out_foreign_keys(document: Document) -> None:
         document.warnings.append(f"{document.locate(paths[0])}: ignored {names}: {reason}")
 
 
-def adapt_datasets(document: Document) -> None:
-    """Read HAT's ImageNetPairedDataset, which makes lq while it loads, as PairedImageDataset; in place.
-
-    Keys of datasets that are refused are dropped.
-    """
+def drop_keys_of_refused_datasets(document: Document) -> None:
+    """Drop keys that the schema does not know from datasets that are refused anyway; one word on those is enough."""
     datasets = document.values.get("datasets")
-    for entry, dataset in datasets.items() if isinstance(datasets, dict) else ():
-        if not isinstance(dataset, dict):
-            continue
-        if dataset.get("type") in REFUSED_DATASETS:  # the type is said to be refused; its many keys need no word
+    for dataset in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and dataset.get("type") in REFUSED_DATASETS:
             for key in set(dataset) - set(DatasetOptions.model_fields):
                 del dataset[key]
-        if dataset.get("type") == "ImageNetPairedDataset":
-            dataset["type"] = "PairedImageDataset"
-            dataset.pop("dataroot_lq", None)  # the gt folder over again
-            document.warnings.append(
-                f"{document.locate(('datasets', entry, 'type'))}: ImageNetPairedDataset is read as PairedImageDataset "
-                "that makes lq from gt; pictures smaller than gt_size are not enlarged"
-            )
 
 
 def _asks_for_nothing(found: _Found, value: Any) -> bool:
@@ -147,7 +133,9 @@ def _asks_for_nothing(found: _Found, value: Any) -> bool:
         return value.get("project") is None
     if found.pattern == "datasets.*.use_shuffle":
         return found.path[1] != "train" or value is True
-    return value is None or value == "cpu"  # prefetch_mode: cpu
+    if found.pattern == "datasets.*.persistent_workers":
+        return value is True
+    return value is None
 
 
 def _find(values: dict[str, Any], table: dict[str, str]) -> Iterator[_Found]:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hriusr.errors import OptionsError
 from hriusr.options.checks import check_options
 from hriusr.options.components import Components, NetworkSignature, check_components, check_network
-from hriusr.options.foreign import adapt_datasets, take_out_foreign_keys
+from hriusr.options.foreign import drop_keys_of_refused_datasets, take_out_foreign_keys
 from hriusr.options.inheritance import read_with_bases
 from hriusr.options.overrides import apply_overrides
 from hriusr.options.problems import Problems, note_validation_errors
@@ -69,7 +69,7 @@ def load_options(
     apply_overrides(document, overrides)
     _drop_unset_datasets(document.values)
     take_out_foreign_keys(document)
-    adapt_datasets(document)
+    drop_keys_of_refused_datasets(document)
 
     problems = Problems(document, warnings=list(document.warnings))
     options = _validate(document.values, problems)
@@ -121,15 +121,18 @@ def _validate(values: dict[str, Any], problems: Problems) -> Options | None:
 
 
 def _find_meta_info(options: Options, problems: Problems) -> None:
-    """Look for BasicSR's and HAT's own lists (hat/data/meta_info/x.txt) where this project keeps them."""
+    """Look for BasicSR's and HAT's own lists (hat/data/meta_info/x.txt) where users of this project keep them."""
     for entry, dataset in options.datasets.items():
         if dataset.meta_info_file is None or Path(dataset.meta_info_file).expanduser().is_file():
             continue
-        ours = Path("datasets", "meta_info", Path(dataset.meta_info_file).name)
-        if ours.is_file():
+        name, folders = Path(dataset.meta_info_file).name, [Path("datasets")]
+        for root in filter(None, (dataset.dataroot_gt, dataset.dataroot_lq)):
+            folders += Path(root).expanduser().absolute().parents[:3]  # datasets/DF2K/meta_info, for instance
+        found = next((file for folder in folders if (file := folder / "meta_info" / name).is_file()), None)
+        if found is not None:
             path = ("datasets", entry, "meta_info_file")
-            problems.warn(path, f"{dataset.meta_info_file} does not exist; took {ours}")
-            dataset.meta_info_file = str(ours)
+            problems.warn(path, f"{dataset.meta_info_file} does not exist; took {found}")
+            dataset.meta_info_file = str(found)
 
 
 def _expand_home(options: Options) -> None:

@@ -137,7 +137,7 @@ class Options(Section):
         return basicsr_form(self)
 
     def to_yaml(self) -> str:
-        """Write the options as one option file: bases merged, overrides applied, what is unset left out."""
-        return yaml.safe_dump(
-            self.model_dump(mode="json", exclude_none=True, exclude={"base"}), sort_keys=False, allow_unicode=True
-        )
+        """Write the options as one option file: bases merged, overrides applied; what was ignored stands on top."""
+        heading = "".join(f"# {warning}\n" for warning in self.run.warnings)
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"base"})
+        return heading + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

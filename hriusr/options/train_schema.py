@@ -79,6 +79,10 @@ class TrainOptions(Section):
     grad_clip_norm: PositiveReal | None = Field(
         None, description="Scale gradients down to this norm when they exceed it; absent: never. hriusr's own key."
     )
+    max_nonfinite_steps: PositiveInteger = Field(
+        100,
+        description="Steps in a row whose loss or gradient is not finite before the run gives up. hriusr's own key.",
+    )
     accumulation: PositiveInteger = Field(
         1, description="Batches whose gradients are averaged before one update. hriusr's own key."
     )

@@ -149,6 +149,10 @@ def test_written_options_load_to_the_same(load, workplace):
     assert again.model_dump(mode="json") == options.model_dump(mode="json")
 
 
+def test_written_options_say_what_was_ignored(load):
+    assert "# small.yml:68: ignored logger.wandb" in load(("project: ~", "project: mine")).to_yaml()
+
+
 def test_home_folder_is_expanded(load, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     options = load(("dataroot_gt: data/hr", "dataroot_gt: ~/data/hr"))

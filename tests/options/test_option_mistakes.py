@@ -174,7 +174,7 @@ def test_file_that_is_no_text(workplace):
     ("old", "new", "expected"),
     [
         ("project: ~", "project: mine", "ignored logger.wandb: Weights & Biases is not supported"),
-        ("prefetch_mode: ~", "prefetch_mode: cuda", "ignored datasets.train.prefetch_mode: loading processes"),
+        ("prefetch_mode: ~", "persistent_workers: no", "ignored datasets.train.persistent_workers: loading processes"),
         ("use_shuffle: true", "use_shuffle: false", "ignored datasets.train.use_shuffle: training patches are always"),
         ("use_hflip: true", "use_flip: true", "use_flip is use_hflip nowadays; taken as such"),
         ("strict_load_g: true", "strict_load: true", "strict_load is strict_load_g nowadays"),
@@ -214,13 +214,6 @@ def test_clean_file_gives_no_warning(load):
     assert load(text=TEST_TEXT, is_train=False).run.warnings == (
         "small.yml:17: datasets.test_2 gets no metrics: SingleImageDataset has no gt",
     )
-
-
-def test_imagenet_dataset_of_hat_makes_lq_from_gt(load):
-    options = load(("type: PairedImageDataset", "type: ImageNetPairedDataset"))
-    assert options.datasets["train"].type == "PairedImageDataset"
-    assert options.datasets["train"].dataroot_lq is None
-    assert "ImageNetPairedDataset is read as PairedImageDataset" in options.run.warnings[0]
 
 
 def test_meta_info_of_basicsr_is_found_in_datasets(load, workplace):
