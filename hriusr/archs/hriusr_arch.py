@@ -129,7 +129,14 @@ class HRIUSR(nn.Module):
         self.norm = build_norm(norm, embed_dim)
         self.fuse = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         initialise_weights(self)
-        self.upsampler_steps = add_steps(self, build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat))
+        upsampler_layers = build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat)
+        self.upsampler_steps = add_steps(self, upsampler_layers)
+        # The first picture is nearly the enlarged input: the detail has to be learned, not first to be unlearned.
+        last_conv = [
+            layer for step in upsampler_layers.values() for layer in step.modules() if type(layer) is nn.Conv2d
+        ][-1]
+        nn.init.normal_(convs[-1].weight, std=1e-3)
+        nn.init.zeros_(convs[-1].bias)
 
     def forward(self, lr_BCHW: Tensor) -> Tensor:
         """Enlarge pictures.
