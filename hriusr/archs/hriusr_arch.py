@@ -132,9 +132,7 @@ class HRIUSR(nn.Module):
         upsampler_layers = build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat)
         self.upsampler_steps = add_steps(self, upsampler_layers)
         # The first picture is nearly the enlarged input: the detail has to be learned, not first to be unlearned.
-        last_conv = [
-            layer for step in upsampler_layers.values() for layer in step.modules() if type(layer) is nn.Conv2d
-        ][-1]
+        convs = [m for layer in upsampler_layers.values() for m in layer.modules() if isinstance(m, nn.Conv2d)]
         nn.init.normal_(convs[-1].weight, std=1e-3)
         nn.init.zeros_(convs[-1].bias)
 
