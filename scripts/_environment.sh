@@ -64,7 +64,8 @@ pip_install() {
 
 # Prints what is missing or too old, one requirement a line; nothing when hriusr[extra] of this folder is whole.
 missing_requirements() {
-    "$PYTHON" - "$ROOT" "$1" <<'PYTHON_CODE'
+    # -I: not from the current folder, whose hriusr.egg-info says nothing of how it was installed
+    "$PYTHON" -I - "$ROOT" "$1" <<'PYTHON_CODE'
 import importlib.metadata as metadata, pathlib, sys
 from pip._vendor.packaging.requirements import Requirement
 
