@@ -7,6 +7,7 @@ leave this file. As with BasicSR, the orientation in EXIF is applied and grey pi
 import functools
 import io
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -188,14 +189,15 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(f"folder {folder} {what}: check the path, or run `hriusr prepare` for this dataset")
-    paths = [
-        path
-        for path in (folder.rglob("*") if recursive else folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    paths = []
+    for parent, subfolders, names in os.walk(folder):  # asks the disk once a folder, not once a file
+        if not recursive:
+            subfolders.clear()
+        suitable = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+        paths += [os.path.join(parent, name) for name in suitable]
     if not paths:
         raise DataError(f"folder {folder} holds no picture ({_FORMATS}): check the path, or put pictures there")
-    return sorted(paths, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+    return [Path(path) for path in sorted(paths, key=natural_key)]
 
 
 def natural_key(name: str) -> tuple:

@@ -55,6 +55,24 @@ def imresize(
     return _resize_columns(_resize_rows(image, rows), columns)
 
 
+def downsample(image: np.ndarray, factor: int, window: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Shrink by a whole number: the low-resolution picture of a benchmark.
+
+    Args:
+        image: as imresize takes it; both sides are multiples of factor (see transforms.crop_to_multiple).
+        factor: 1, 2, 3 ...
+        window: as in imresize.
+
+    Raises:
+        ValueError: a side is no multiple of factor.
+    """
+    height, width = image.shape[:2]
+    if height % factor or width % factor:
+        raise ValueError(f"image (={height}x{width}) must have sides that are multiples of factor (={factor})")
+    # by size: 1/7 as a float is above 1/7, and ceil(49 * (1 / 7)) may come out as 8
+    return imresize(image, size=(height // factor, width // factor), window=window)
+
+
 def _scales_and_size(
     source: tuple[int, int], scale: float | None, size: tuple[int, int] | None
 ) -> tuple[tuple[float, float], tuple[int, int]]:

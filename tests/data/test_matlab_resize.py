@@ -8,7 +8,7 @@ import pytest
 
 from hriusr.basicsr_bridge import calculate_metric
 from hriusr.data.image_io import list_images, read_image
-from hriusr.data.matlab_resize import imresize
+from hriusr.data.matlab_resize import downsample, imresize
 
 
 def cubic(x):
@@ -94,6 +94,18 @@ def test_integer_pictures_are_rounded_after_each_axis():
 def test_the_axis_that_shrinks_more_goes_first():
     image = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     np.testing.assert_array_equal(imresize(image, size=(30, 13)), imresize(image.T, size=(13, 30)).T)
+
+
+@pytest.mark.parametrize("factor", range(1, 9))
+def test_downsample_takes_whole_factors(factor):
+    image = np.random.default_rng(0).integers(0, 256, (factor * 49, factor * 7, 3), dtype=np.uint8)
+    small = downsample(image, factor)
+    assert small.shape == (49, 7, 3)
+    np.testing.assert_array_equal(small, imresize(image, 1 / factor)[:49, :7])
+    np.testing.assert_array_equal(downsample(image, factor, window=(3, 2, 5, 4)), small[3:8, 2:6])
+    if factor > 1:
+        with pytest.raises(ValueError, match=f"multiples of factor \\(={factor}\\)"):
+            downsample(image[1:], factor)
 
 
 @pytest.mark.parametrize("scale", [1 / 2, 1 / 3, 2.0])

@@ -1,0 +1,173 @@
+"""Pairs of a low-resolution picture and its ground truth; takes BasicSR's name PairedImageDataset and its option keys.
+
+Ours beside BasicSR's: lq_on_the_fly (lq from gt by MATLAB's bicubic; implied without dataroot_lq), cache, and items
+asked for by SampleKey, whose crop and flips then come from (seed, position) alone.
+
+Letters: H W C height, width, channels; lq the low-resolution picture, gt the ground truth, scale times as large.
+"""
+
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
+from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
+from hriusr.data.matlab_resize import downsample
+from hriusr.data.picture_cache import PictureCache
+from hriusr.data.picture_paths import PicturePair, paired_keys, paired_paths
+from hriusr.data.sampler import SampleKey
+from hriusr.data.transforms import augment, choose_corner, crop_to_multiple, paired_crop
+from hriusr.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_MOST_SURPLUS = 12  # rows a gt may have more than lq * scale: benchmarks crop to multiples of 2, 3, 4 or 12
+
+
+@replace_in(DATASET_REGISTRY, "PairedImageDataset")
+class PairedImageDataset(Dataset):
+    """Items {lq, gt: CHW RGB float32 in 0..1 (before mean and std), lq_path, gt_path}.
+
+    In phase train an item is a random patch; else the whole pictures, gt cropped to lq * scale.
+
+    Args:
+        opt: dataroot_gt; dataroot_lq, or none; scale; phase (train, val, test); in phase train gt_size, use_hflip,
+            use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y), mean,
+            std, lq_on_the_fly, cache (none, memory), enlarge_small (small gt are enlarged to gt_size, as HAT does
+            with ImageNet).
+
+    Raises:
+        DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]):
+        self.opt = opt
+        self.scale = int(opt["scale"])
+        self.is_training = opt["phase"] == "train"
+        self.gt_size = int(opt["gt_size"]) if self.is_training and opt.get("gt_size") else None
+        self.enlarge_small = bool(opt.get("enlarge_small", False))
+        self.channels = ChannelOptions.from_options(opt)
+        self.lq_folder = None if opt.get("lq_on_the_fly") else opt.get("dataroot_lq")
+        self._refuse_options()
+        self.pairs = self._find_pairs()
+        self._read_gt = picture_reader(opt, opt["dataroot_gt"])
+        self._read_lq = picture_reader(opt, self.lq_folder)
+        is_cached = opt.get("cache") == "memory"
+        self.cache = PictureCache(self._load_whole, len(self.pairs), self.name) if is_cached else None
+
+    @property
+    def name(self) -> str:
+        """What messages call this dataset."""
+        return self.opt.get("name") or self.opt["dataroot_gt"]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, torch.Tensor | str]:
+        if isinstance(key, SampleKey):
+            item, generator = key.index, key.generator()
+        else:  # BasicSR's own loader: it seeds the module `random` in each worker
+            item, generator = int(key), np.random.default_rng(random.getrandbits(64))
+        if self.is_training:
+            gt_HWC, lq_HWC = self._cut_patches(item, generator)
+            switches = {name: self.opt.get(name, True) for name in ("use_hflip", "use_rot")}
+            gt_HWC, lq_HWC = augment([gt_HWC, lq_HWC], generator, **switches)
+        else:
+            gt_HWC, lq_HWC = self.cache[item] if self.cache else self._load_whole(item)
+        pair = self.pairs[item]
+        return {
+            "lq": self.channels.to_tensor(lq_HWC),
+            "gt": self.channels.to_tensor(gt_HWC),
+            "lq_path": pair.lq or pair.gt,
+            "gt_path": pair.gt,
+        }
+
+    def preload(self, num_threads: int = 2) -> None:
+        """Fill the cache, where the options ask for one; call it before loading processes are forked.
+
+        Raises:
+            DataError: a picture cannot be read, or they do not fit into memory.
+        """
+        if self.cache:
+            self.cache.fill(num_threads)
+
+    def _refuse_options(self) -> None:
+        if not self.opt.get("dataroot_gt"):
+            raise DataError(f"dataset {self.opt.get('name')} needs dataroot_gt: give the folder of the ground truth")
+        if self.opt.get("lq_on_the_fly") and self.opt.get("dataroot_lq"):
+            logger.warning("dataset %s: dataroot_lq is ignored because lq_on_the_fly is set", self.name)
+        if self.is_training and not self.gt_size:
+            raise DataError(f"dataset {self.name} needs gt_size: give the side of the training patch, such as 128")
+        if self.is_training and self.gt_size % self.scale:
+            nearest = self.gt_size - self.gt_size % self.scale or self.scale
+            raise DataError(
+                f"gt_size (={self.gt_size}) of dataset {self.name} must be a multiple of scale (={self.scale}): "
+                f"set gt_size: {nearest}"
+            )
+
+    def _find_pairs(self) -> list[PicturePair]:
+        if not uses_lmdb(self.opt):
+            template = self.opt.get("filename_tmpl") or "{}"
+            return paired_paths(self.opt["dataroot_gt"], self.lq_folder, self.opt.get("meta_info_file"), template)
+        for key in ("meta_info_file", "filename_tmpl"):
+            if self.opt.get(key) not in (None, "{}"):
+                logger.warning("dataset %s: %s is ignored with io_backend lmdb", self.name, key)
+        return paired_keys(self.opt["dataroot_gt"], self.lq_folder)
+
+    def _load_gt(self, pair: PicturePair) -> np.ndarray:
+        """Read a ground truth; one that lq is to be made from is cropped to a multiple of the scale."""
+        gt_HWC = self._read_gt(pair.gt)
+        if pair.lq is not None:
+            return gt_HWC
+        gt_HWC = crop_to_multiple(gt_HWC, self.scale)
+        if 0 in gt_HWC.shape:
+            raise DataError(f"{pair.gt} is smaller than scale (={self.scale}): take it out of the folder")
+        height, width = gt_HWC.shape[:2]
+        if self.enlarge_small and self.gt_size and min(height, width) < self.gt_size:
+            gt_HWC = cv2.resize(gt_HWC, (max(width, self.gt_size), max(height, self.gt_size)))
+        return gt_HWC
+
+    def _load_whole(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read or make both pictures; gt comes out exactly scale times as large as lq."""
+        pair = self.pairs[item]
+        gt_HWC = self._load_gt(pair)
+        if pair.lq is None:
+            return np.ascontiguousarray(gt_HWC), downsample(gt_HWC, self.scale)
+        lq_HWC = self._read_lq(pair.lq)
+        height, width = lq_HWC.shape[0] * self.scale, lq_HWC.shape[1] * self.scale
+        surplus = gt_HWC.shape[0] - height, gt_HWC.shape[1] - width
+        if min(surplus) < 0 or max(surplus) > (0 if self.is_training else _MOST_SURPLUS):
+            raise DataError(
+                f"gt {pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is not {self.scale} times as large as "
+                f"lq {pair.lq} ({lq_HWC.shape[1]}x{lq_HWC.shape[0]}): check scale and dataroot_lq, "
+                "or make lq again with `hriusr prepare bicubic`"
+            )
+        return gt_HWC[:height, :width], lq_HWC
+
+    def _cut_patches(self, item: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a random pair of patches. Without a cache, lq made from gt is computed for the patch alone, exactly."""
+        pair, patch = self.pairs[item], self.gt_size // self.scale
+        if self.cache or pair.lq is not None:
+            gt_HWC, lq_HWC = self.cache[item] if self.cache else self._load_whole(item)
+            self._refuse_small(gt_HWC, pair)
+            return paired_crop(gt_HWC, lq_HWC, self.gt_size, self.scale, generator)
+        gt_HWC = self._load_gt(pair)
+        self._refuse_small(gt_HWC, pair)
+        lq_size = gt_HWC.shape[0] // self.scale, gt_HWC.shape[1] // self.scale
+        top, left = choose_corner(lq_size, patch, generator)
+        lq_HWC = downsample(gt_HWC, self.scale, window=(top, left, patch, patch))
+        top, left = top * self.scale, left * self.scale
+        return gt_HWC[top : top + self.gt_size, left : left + self.gt_size], lq_HWC
+
+    def _refuse_small(self, gt_HWC: np.ndarray, pair: PicturePair) -> None:
+        if min(gt_HWC.shape[:2]) < self.gt_size:
+            raise DataError(
+                f"{pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is smaller than gt_size (={self.gt_size}): "
+                "take it out of the dataset, or lower gt_size"
+            )

@@ -1,0 +1,287 @@
+"""PairedImageDataset, SingleImageDataset and HAT's ImageNetPairedDataset: options, faults, agreement with BasicSR."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from hriusr.basicsr_bridge import DATASET_REGISTRY, REPLACED, register_package
+from hriusr.data import picture_cache
+from hriusr.data.image_io import encode_image, image_to_tensor, read_image, write_image
+from hriusr.data.lmdb_store import write_lmdb
+from hriusr.data.matlab_resize import downsample
+from hriusr.data.paired_image_dataset import PairedImageDataset
+from hriusr.data.sampler import SampleKey
+from hriusr.data.single_image_dataset import SingleImageDataset
+from hriusr.errors import DataError
+
+PHOTOS = ("astronaut", "chelsea", "coffee")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, photo):
+    """Three photographs, 96x72 and a little more, with LR x2; as folders and as databases."""
+    root = tmp_path_factory.mktemp("data")
+    for number, name in enumerate(PHOTOS):
+        gt = photo(name)[50 : 50 + 72 + 2 * number, 60 : 60 + 96]
+        lq = downsample(gt, 2)
+        write_image(root / "gt" / f"{name}.png", gt)
+        write_image(root / "lq" / f"{name}.png", lq)
+        write_image(root / "lqx2" / f"{name}x2.png", lq)
+    for kind in ("gt", "lq"):
+        images = {name: read_image(root / kind / f"{name}.png") for name in PHOTOS}
+        pictures = [(name, encode_image(image, ".png"), image.shape) for name, image in images.items()]
+        write_lmdb(root / f"{kind}.lmdb", pictures, map_size=10**7, compression=3)
+    (root / "list.txt").write_text("coffee.png (76,96,3)\nastronaut.png (72,96,3)\n")
+    return root
+
+
+def options(root, phase="val", **changed):
+    opt = {
+        "name": "test",
+        "type": "PairedImageDataset",
+        "dataroot_gt": str(root / "gt"),
+        "dataroot_lq": str(root / "lq"),
+        "io_backend": {"type": "disk"},
+        "phase": phase,
+        "scale": 2,
+    }
+    if phase == "train":
+        opt |= {"gt_size": 32, "use_hflip": True, "use_rot": True}
+    return {key: value for key, value in (opt | changed).items() if value is not None}
+
+
+def same(first, second):
+    return torch.equal(first["lq"], second["lq"]) and torch.equal(first["gt"], second["gt"])
+
+
+def is_pair(item):
+    """Whether lq is what shrinking gt gives, away from the border that a patch does not know."""
+    gt = (item["gt"] * 255).round().byte().permute(1, 2, 0).numpy()
+    inner = downsample(gt, 2)[3:-3, 3:-3].astype(int)
+    lq = (item["lq"] * 255).round().permute(1, 2, 0).numpy()[3:-3, 3:-3].astype(int)
+    return np.abs(inner - lq).max() <= 1  # a transposed picture is rounded after the other axis
+
+
+def test_registered_under_basicsrs_names():
+    register_package()
+    assert DATASET_REGISTRY.get("PairedImageDataset") is PairedImageDataset
+    assert DATASET_REGISTRY.get("SingleImageDataset") is SingleImageDataset
+    assert REPLACED["dataset", "PairedImageDataset"].__module__ == "basicsr.data.paired_image_dataset"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"color": "y"},
+        {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 1.0]},
+        {"filename_tmpl": "{}x2", "dataroot_lq": "lqx2"},
+        {"meta_info_file": "list.txt"},
+        {"io_backend": {"type": "lmdb"}, "dataroot_gt": "gt.lmdb", "dataroot_lq": "lq.lmdb"},
+    ],
+    ids=["plain", "luma", "normalised", "template", "meta_info", "lmdb"],
+)
+def test_whole_pictures_equal_those_of_basicsr(folders, changed):
+    changed = {
+        key: str(folders / value) if key in ("dataroot_lq", "dataroot_gt", "meta_info_file") else value
+        for key, value in changed.items()
+    }
+    opt = options(folders, **changed)
+    ours = PairedImageDataset(opt)
+    theirs = REPLACED["dataset", "PairedImageDataset"](
+        {key: dict(value) if key == "io_backend" else value for key, value in opt.items()}
+    )
+    expected = {item["gt_path"]: item for item in (theirs[index] for index in range(len(theirs)))}
+    del theirs  # LMDB allows one handle a process
+    assert len(ours) == len(expected) == (2 if "meta_info_file" in changed else 3)
+    for index in range(len(ours)):
+        item = ours[index]
+        other = expected[item["gt_path"]]
+        torch.testing.assert_close(item["lq"], other["lq"], rtol=0, atol=2e-7)
+        torch.testing.assert_close(item["gt"], other["gt"], rtol=0, atol=2e-7)
+        assert item["lq_path"] == other["lq_path"]
+
+
+def test_training_items_are_paired_patches(folders):
+    dataset = PairedImageDataset(options(folders, "train"))
+    for position in range(12):
+        item = dataset[SampleKey(position % 3, position)]
+        assert item["gt"].shape == (3, 32, 32)
+        assert item["lq"].shape == (3, 16, 16)
+        assert is_pair(item)
+
+
+def test_sample_depends_on_seed_and_position(folders):
+    dataset = PairedImageDataset(options(folders, "train"))
+    assert same(dataset[SampleKey(0, 5, 1)], dataset[SampleKey(0, 5, 1)])
+    assert not same(dataset[SampleKey(0, 5, 1)], dataset[SampleKey(0, 6, 1)])
+    assert not same(dataset[SampleKey(0, 5, 1)], dataset[SampleKey(0, 5, 2)])
+
+
+def test_plain_index_takes_its_luck_from_the_module_random(folders):
+    dataset = PairedImageDataset(options(folders, "train"))
+    random.seed(1)
+    first, second = dataset[0], dataset[0]
+    random.seed(1)
+    assert same(dataset[0], first)
+    assert not same(first, second)
+
+
+@pytest.mark.parametrize(("switch", "count"), [("use_hflip", 2), ("use_rot", 4), (None, 1)])
+def test_flip_and_turn_are_switches(folders, switch, count):
+    opt = options(folders, "train", use_hflip=switch == "use_hflip", use_rot=switch == "use_rot")
+    (folders / "square").mkdir(exist_ok=True)
+    write_image(folders / "square" / "x.png", read_image(folders / "gt" / "coffee.png")[:32, :32])
+    dataset = PairedImageDataset({**opt, "dataroot_gt": str(folders / "square"), "dataroot_lq": None})
+    seen = {dataset[SampleKey(0, position)]["gt"].numpy().tobytes() for position in range(40)}
+    assert len(seen) == count
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("way", [{"dataroot_lq": None}, {"lq_on_the_fly": True}])
+def test_lq_made_on_the_fly_equals_the_files(folders, phase, cache, way):
+    from_files = PairedImageDataset(options(folders, phase))
+    made = PairedImageDataset(options(folders, phase, cache=cache, **way))
+    for position in range(6):
+        key = SampleKey(position % 3, position)
+        assert same(made[key], from_files[key])
+    assert made[0]["lq_path"] == made[0]["gt_path"]
+
+
+def test_on_the_fly_crops_gt_to_the_scale(folders):
+    dataset = PairedImageDataset(options(folders, dataroot_lq=None, scale=5))
+    assert dataset[0]["gt"].shape == (3, 70, 95)
+    assert dataset[0]["lq"].shape == (3, 14, 19)
+
+
+@pytest.mark.parametrize("phase", ["train", "val"])
+@pytest.mark.parametrize("dataroot_lq", ["lq", None])
+def test_memory_cache_changes_nothing_and_reads_once(folders, phase, dataroot_lq, monkeypatch):
+    root = str(folders / dataroot_lq) if dataroot_lq else None
+    plain = PairedImageDataset(options(folders, phase, dataroot_lq=root))
+    cached = PairedImageDataset(options(folders, phase, dataroot_lq=root, cache="memory"))
+    cached.preload(2)
+    monkeypatch.setattr(cached, "_read_gt", None)
+    monkeypatch.setattr(cached, "_read_lq", None)
+    for position in range(6):
+        assert same(cached[SampleKey(position % 3, position)], plain[SampleKey(position % 3, position)])
+
+
+def test_cache_that_does_not_fit_is_refused_before_memory_runs_out(folders, monkeypatch):
+    monkeypatch.setattr(picture_cache, "available_memory", lambda: 1000)
+    monkeypatch.setattr(picture_cache, "_PROBED", 1)
+    with pytest.raises(DataError, match=r"cache: memory of dataset test needs .*set cache: none"):
+        PairedImageDataset(options(folders, cache="memory")).preload()
+
+
+def test_available_memory_is_known_here():
+    assert picture_cache.available_memory() > 1e8
+
+
+def test_databases_give_what_folders_give(folders):
+    databases = {f"dataroot_{kind}": str(folders / f"{kind}.lmdb") for kind in ("gt", "lq")}
+    from_folder = PairedImageDataset(options(folders, "train"))
+    from_database = PairedImageDataset(options(folders, "train", io_backend={"type": "lmdb"}, **databases))
+    for position in range(3):
+        assert same(from_database[SampleKey(position, position)], from_folder[SampleKey(position, position)])
+    assert from_database[0]["gt_path"] == "astronaut"
+
+
+def test_16_bit_pictures_keep_their_depth(folders, tmp_path):
+    deep = read_image(folders / "gt" / "coffee.png").astype(np.uint16) * 257 + 5
+    write_image(tmp_path / "gt" / "x.png", deep)
+    item = PairedImageDataset(options(tmp_path, dataroot_lq=None))[0]
+    assert torch.equal(item["gt"], image_to_tensor(deep))
+
+
+def test_val_crops_gt_to_lq(folders, tmp_path):
+    write_image(tmp_path / "gt" / "x.png", read_image(folders / "gt" / "coffee.png")[:71, :95])
+    write_image(tmp_path / "lq" / "x.png", read_image(folders / "lq" / "coffee.png")[:35, :47])
+    assert PairedImageDataset(options(tmp_path))[0]["gt"].shape == (3, 70, 94)
+
+
+@pytest.mark.parametrize(("phase", "rows"), [("val", 29), ("val", 38), ("train", 35), ("train", 37)])
+def test_sizes_that_do_not_fit_name_both_files_and_sizes(folders, tmp_path, phase, rows):
+    write_image(tmp_path / "gt" / "x.png", read_image(folders / "gt" / "chelsea.png")[:72])
+    lq = read_image(folders / "lq" / "coffee.png")
+    write_image(tmp_path / "lq" / "x.png", lq[:rows])
+    rows = min(rows, lq.shape[0])
+    message = rf"gt .*gt/x\.png \(96x72\) is not 2 times as large as lq .*lq/x\.png \(48x{rows}\).*prepare bicubic"
+    with pytest.raises(DataError, match=message):
+        PairedImageDataset(options(tmp_path, phase, gt_size=32))[0]
+
+
+@pytest.mark.parametrize("changed", [{}, {"dataroot_lq": None}, {"cache": "memory"}])
+def test_picture_smaller_than_the_patch_is_named(folders, changed):
+    changed = {"gt_size": 80} | changed
+    with pytest.raises(DataError, match=r"astronaut\.png \(96x72\) is smaller than gt_size \(=80\).*lower gt_size"):
+        PairedImageDataset(options(folders, "train", **changed))[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataroot_gt": "none"}, "folder none does not exist"),
+        ({"gt_size": None}, "needs gt_size"),
+        ({"gt_size": 33}, r"gt_size \(=33\).*multiple of scale \(=2\): set gt_size: 32"),
+        ({"dataroot_gt": None}, "needs dataroot_gt"),
+        ({"mean": [0.5]}, r"mean \(=\[0\.5\]\).*must have 3 numbers"),
+        ({"color": "y", "mean": [0.5] * 3}, "must have 1 numbers"),
+        ({"std": [1, 0, 1]}, "must not hold 0"),
+        ({"io_backend": {"type": "memcached"}}, r"io_backend type \(=memcached\).*use disk or lmdb"),
+        ({"io_backend": {"type": "lmdb"}}, r"not named \.lmdb"),
+    ],
+)
+def test_options_that_do_not_fit_say_the_remedy(folders, changed, message):
+    with pytest.raises(DataError, match=message):
+        PairedImageDataset(options(folders, "train", **changed))
+
+
+def test_empty_folder_is_named(folders, tmp_path):
+    with pytest.raises(DataError, match="holds no picture"):
+        PairedImageDataset(options(folders, dataroot_gt=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lq_on_the_fly": True}, "dataroot_lq is ignored"),
+        ({"io_backend": {"type": "lmdb"}, "meta_info_file": "x"}, "meta_info_file is ignored"),
+        ({"io_backend": {"type": "lmdb"}, "filename_tmpl": "{}x2"}, "filename_tmpl is ignored"),
+    ],
+)
+def test_ignored_options_are_warned_of(folders, changed, message, caplog):
+    if "io_backend" in changed:
+        changed |= {f"dataroot_{kind}": str(folders / f"{kind}.lmdb") for kind in ("gt", "lq")}
+    PairedImageDataset(options(folders, **changed))
+    assert message in caplog.text
+
+
+def test_single_pictures(folders):
+    opt = {"name": "lr", "dataroot_lq": str(folders / "lq"), "phase": "test", "scale": 2}
+    dataset = SingleImageDataset(opt)
+    item = dataset[1]
+    assert len(dataset) == 3
+    assert torch.equal(item["lq"], image_to_tensor(read_image(folders / "lq" / "chelsea.png")))
+    assert item["lq_path"] == str(folders / "lq" / "chelsea.png")
+    cached = SingleImageDataset({**opt, "cache": "memory"})
+    cached.preload()
+    assert torch.equal(cached[1]["lq"], item["lq"])
+    database = SingleImageDataset({**opt, "dataroot_lq": str(folders / "lq.lmdb"), "io_backend": {"type": "lmdb"}})
+    assert torch.equal(database[1]["lq"], item["lq"])
+    assert len(SingleImageDataset({**opt, "meta_info_file": str(folders / "list.txt")})) == 2
+    assert SingleImageDataset({**opt, "color": "y"})[0]["lq"].shape[0] == 1
+    with pytest.raises(DataError, match="needs dataroot_lq"):
+        SingleImageDataset({"name": "lr"})
+
+
+def test_imagenet_dataset_enlarges_small_pictures(folders):
+    register_package()
+    opt = options(folders, "train", gt_size=80, dataroot_lq=str(folders / "gt"))
+    dataset = DATASET_REGISTRY.get("ImageNetPairedDataset")(opt)
+    item = dataset[SampleKey(0, 0)]
+    assert item["gt"].shape == (3, 80, 80)
+    assert is_pair(item)

@@ -1,0 +1,102 @@
+"""Lists of pictures: pairs by template, meta-info files and where they are looked for, partners that are missing."""
+
+import logging
+
+import pytest
+
+from hriusr.data.picture_paths import paired_keys, paired_paths, read_meta_info, single_paths
+from hriusr.errors import DataError
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Return a function that makes empty files below the working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names, content=""):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+
+    return make
+
+
+def test_template_and_other_suffix_find_the_partner(tree):
+    tree("gt/a10.png", "gt/a9.png", "lq/a9x2.webp", "lq/a10x2.png", "lq/a10x2.webp")
+    pairs = paired_paths("gt", "lq", None, "{}x2")
+    assert pairs == [("gt/a9.png", "lq/a9x2.webp"), ("gt/a10.png", "lq/a10x2.png")]
+
+
+def test_without_lq_folder_the_partner_is_none(tree):
+    tree("gt/a.png")
+    assert paired_paths("gt", None, None) == [("gt/a.png", None)]
+
+
+def test_superfluous_lq_is_left_out_with_a_warning(tree, caplog):
+    tree("gt/a.png", "lq/a.png", "lq/b.png")
+    with caplog.at_level(logging.WARNING):
+        assert len(paired_paths("gt", "lq", None)) == 1
+    assert "1 pictures of lq have no partner" in caplog.text
+
+
+def test_missing_partner_is_named_with_a_guess_of_the_template(tree):
+    tree("gt/a.png", "gt/b.png", "lq/ax2.png", "lq/bx2.png")
+    with pytest.raises(DataError, match=r"2 of 2 .*first gt/a\.png .*filename_tmpl: '\{\}x2'"):
+        paired_paths("gt", "lq", None)
+    with pytest.raises(DataError, match=r"looked for ax4"):
+        paired_paths("gt", "lq", None, "{}x4")
+    with pytest.raises(DataError, match=r"filename_tmpl \(='x4'\)"):
+        paired_paths("gt", "lq", None, "x4")
+
+
+def test_missing_lq_folder_is_named(tree):
+    tree("gt/a.png")
+    with pytest.raises(DataError, match=r"folder lq does not exist.*dataroot_lq"):
+        paired_paths("gt", "lq", None)
+
+
+def test_meta_info_decides_on_names_and_order(tree):
+    tree("gt/a.png", "gt/b.png", "gt/c.png", "lq/a.png", "lq/b.png", "lq/c.png")
+    tree("list.txt", content="c.png (480,480,3)\n\na.png (480,480,3)\n")
+    assert paired_paths("gt", "lq", "list.txt") == [("gt/c.png", "lq/c.png"), ("gt/a.png", "lq/a.png")]
+    assert single_paths("gt", "list.txt") == ["gt/c.png", "gt/a.png"]
+
+
+def test_meta_info_with_subfolders_finds_lq_there_or_flat(tree):
+    tree("gt/s/a.png", "gt/t/b.png", "lq/s/a.png", "lq/b.png")
+    tree("list.txt", content="s/a.png 0\nt/b.png 1\n")
+    assert [pair.lq for pair in paired_paths("gt", "lq", "list.txt")] == ["lq/s/a.png", "lq/b.png"]
+
+
+@pytest.mark.parametrize("package", ["hat", "basicsr"])
+@pytest.mark.parametrize("place", ["datasets/meta_info/X.txt", "elsewhere/meta_info/X.txt"])
+def test_meta_info_inside_another_package_is_found_among_ours(tree, package, place):
+    tree(place, content="a.png 1\n")
+    assert read_meta_info(f"{package}/data/meta_info/X.txt", "elsewhere/DF2K/HR_sub") == ["a.png"]
+
+
+def test_missing_and_empty_meta_info_say_the_remedy(tree):
+    with pytest.raises(
+        DataError, match=r"hat/data/meta_info/X\.txt nor at datasets/meta_info/X\.txt.*prepare meta-info"
+    ):
+        read_meta_info("hat/data/meta_info/X.txt")
+    with pytest.raises(DataError, match=r"list\.txt does not exist.*prepare meta-info"):
+        read_meta_info("list.txt")
+    tree("list.txt", content="\n")
+    with pytest.raises(DataError, match=r"list\.txt lists no picture"):
+        read_meta_info("list.txt")
+    tree("gt/a.png")
+    tree("list.txt", content="a.png\nb.png\n")
+    with pytest.raises(DataError, match=r"list\.txt lists 2 pictures of which 1 do not exist, first gt/b\.png"):
+        single_paths("gt", "list.txt")
+
+
+def test_databases_must_have_the_same_keys(tree):
+    tree("gt.lmdb/data.mdb", "lq.lmdb/data.mdb")
+    tree("gt.lmdb/meta_info.txt", content="b.png (8,8,3) 1\na.png (8,8,3) 1\n")
+    tree("lq.lmdb/meta_info.txt", content="a.png (4,4,3) 1\nb.png (4,4,3) 1\n")
+    assert paired_keys("gt.lmdb", "lq.lmdb") == [("a", "a"), ("b", "b")]
+    assert paired_keys("gt.lmdb", None)[0] == ("a", None)
+    tree("lq.lmdb/meta_info.txt", content="ax2.png (4,4,3) 1\nb.png (4,4,3) 1\n")
+    with pytest.raises(DataError, match=r"2 keys .*first 'a' in gt\.lmdb.*prepare lmdb"):
+        paired_keys("gt.lmdb", "lq.lmdb")
