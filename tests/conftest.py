@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+# small tensors: threads would only wait for each other, and long where the machine is busy
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():

@@ -143,7 +143,8 @@ def load_torch_file(path: Path) -> Any:
                 )
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        told = [line for line in str(error).splitlines() if "WeightsUnpickler error" in line]
+        reason = told[0].split("WeightsUnpickler error:")[-1].strip() if told else "no pickle that can be read"
         raise WeightsError(
             f"{path} is damaged, or holds more than tensors and plain values, which is not loaded since it can run "
             f"any code ({reason}); save its state_dict alone"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hriusr.archs.registry import build_network
-from hriusr.archs.weights import load_weights, save_weights
+from hriusr.archs.weights import load_weights, weights_content
 from hriusr.archs.weights_fit import apply_weights
 from hriusr.atomic_file import torch_bytes, write_atomically
 from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
@@ -216,18 +216,36 @@ class RestorationModel(BasicSRModel):
         Raises:
             HriusrError: the disk is full; BasicSR would go on.
         """
-        if self.opt.get("rank", 0) != 0:
-            return
+        if self.opt.get("rank", 0) == 0:
+            for path, content in self.checkpoint_files(epoch, current_iter).items():
+                write_atomically(path, content)
+
+    def checkpoint_files(
+        self, epoch: int, current_iter: int, extra: Mapping[str, Any] | None = None
+    ) -> dict[Path, memoryview]:
+        """Copy everything into the content of files, so that training may go on while they are written.
+
+        Args:
+            epoch: for BasicSR.
+            current_iter: steps done; -1: the weights alone, as net_g_latest.pth.
+            extra: goes into the .state: tensors and plain types.
+
+        Returns:
+            Path -> content, in the order in which they are to be written.
+        """
+        path_opt = self.opt["path"]
         label = "latest" if current_iter == -1 else current_iter
-        save_weights(
-            Path(self.opt["path"]["models"], f"net_g_{label}.pth"),
+        weights = weights_content(
             self.get_bare_model(self.net_g),
             self.opt["network_g"],
+            {"iteration": current_iter},
             ema=getattr(self, "net_g_ema", None),
         )
+        files = {Path(path_opt["models"], f"net_g_{label}.pth"): torch_bytes(weights)}
         if current_iter != -1:
-            state = {"epoch": epoch, "iter": current_iter, **self.training_state()}
-            write_atomically(Path(self.opt["path"]["training_states"], f"{current_iter}.state"), torch_bytes(state))
+            state = {"epoch": epoch, "iter": current_iter, **self.training_state(), **(extra or {})}
+            files[Path(path_opt["training_states"], f"{current_iter}.state")] = torch_bytes(state)
+        return files
 
     def training_state(self) -> dict[str, Any]:
         """Return what training needs besides the weights: tensors and plain types, the keys of BasicSR's .state."""

@@ -42,7 +42,7 @@ def run_pipeline(kind, folder, opt):
     (folder / "run.py").write_text(textwrap.dedent(RUN_PIPELINE))
     (folder / f"{kind}.yml").write_text(yaml.safe_dump(opt, sort_keys=False))
     command = [sys.executable, "run.py", kind, "-opt", f"{kind}.yml"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )

@@ -1,0 +1,97 @@
+"""Where a training run stands, apart from the model: everything here is part of its checkpoints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hriusr.engine.randomness import capture_randomness, restore_randomness
+
+# dataset -> metric -> {"better": higher or lower, "val": best value, "iter": of that value}, as BasicSR keeps it
+BestMetrics = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass
+class RunState:
+    """Counters of a run.
+
+    Attributes:
+        seed: of the sampler and, with the rank added, of all generators.
+        samples_per_step: of all processes together; the sampler's position is iteration * samples_per_step.
+        iteration: steps done.
+        validated_iteration: the last one whose validation is complete.
+        seconds: spent training, over all starts.
+        best: best validation values so far.
+    """
+
+    seed: int
+    samples_per_step: int
+    iteration: int = 0
+    validated_iteration: int = 0
+    seconds: float = 0.0
+    best: BestMetrics = field(default_factory=dict)
+
+    def note_metrics(self, dataset: str, metrics: Mapping[str, float], metrics_opt: Mapping[str, Any]) -> None:
+        """Keep the best value of each metric.
+
+        Args:
+            dataset: name.
+            metrics: label -> mean over the dataset.
+            metrics_opt: label -> metric, whose `better` is higher (default) or lower.
+        """
+        records = self.best.setdefault(dataset, {})
+        for label, value in metrics.items():
+            better = metrics_opt[label].get("better", "higher")
+            record = records.get(label)
+            if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
+                records[label] = {"better": better, "val": value, "iter": self.iteration}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return counters and random numbers of this process: tensors and plain types."""
+        return {
+            "run": {
+                "seed": self.seed,
+                "samples_per_step": self.samples_per_step,
+                "validated_iteration": self.validated_iteration,
+                "seconds": self.seconds,
+            },
+            "best_metric_results": self.best,
+            "rng": [capture_randomness()],  # one a process
+            "torch_version": str(torch.__version__),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> list[str]:
+        """Take over the counters of a checkpoint, ours or BasicSR's; random numbers apart.
+
+        Args:
+            state: content of a .state.
+
+        Returns:
+            Reasons why the run will not be bit-equal to an uninterrupted one; empty: it will.
+        """
+        self.iteration = self.validated_iteration = int(state["iter"])
+        if "run" not in state:
+            return ["the state is BasicSR's: it holds neither random numbers nor the position in the data"]
+        run, reasons = state["run"], []
+        if run["seed"] != self.seed:
+            reasons.append(f"manual_seed was {run['seed']}, which is kept, not {self.seed}")
+            self.seed = run["seed"]
+        if run["samples_per_step"] != self.samples_per_step:
+            reasons.append(f"a step had {run['samples_per_step']} samples and now has {self.samples_per_step}")
+        if state.get("torch_version") != str(torch.__version__):
+            reasons.append(f"torch was {state.get('torch_version')} and is {torch.__version__}")
+        self.validated_iteration = run["validated_iteration"]
+        self.seconds = run["seconds"]
+        self.best = {name: {label: dict(r) for label, r in records.items()} for name, records in _best(state).items()}
+        return reasons
+
+
+def restore_run_randomness(state: Mapping[str, Any], rank: int) -> None:
+    """Put the generators back to a checkpoint's; to be called when everything that draws from them has been built."""
+    if len(state.get("rng", ())) > rank:
+        restore_randomness(state["rng"][rank])
+
+
+def _best(state: Mapping[str, Any]) -> BestMetrics:
+    return state.get("best_metric_results", {})

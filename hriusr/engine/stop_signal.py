@@ -1,0 +1,63 @@
+"""SIGINT and SIGTERM as a wish to stop: the loop finishes its step, saves, and leaves with the shell's exit status."""
+
+import logging
+import os
+import signal
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+_WORKER_GRACE = 60  # seconds
+
+
+class StopSignal:
+    """Context in which SIGINT (Ctrl-C) and SIGTERM (SLURM, docker stop) are noted instead of ending the process.
+
+    A second signal ends it at once. Processes that load data inherit the handlers: they leave it to their parent to end
+    them, so that a signal to the whole group does not break a step under way.
+
+    Attributes:
+        number: of the signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._owner = os.getpid()
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "StopSignal":
+        """Take the signals over; only the main thread can, elsewhere they stay as they are."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._note)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    @property
+    def name(self) -> str:
+        """Name of the signal that came."""
+        return signal.Signals(self.number).name
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status by the shell's rule: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.number
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:  # a loading process
+            if number == signal.SIGTERM:
+                signal.alarm(_WORKER_GRACE)  # if the parent does not come back to end it
+            return
+        if self.number is not None:
+            self.__exit__()
+            signal.raise_signal(number)
+            return
+        self.number = number
+        logger.warning("%s: stopping after this step; once more stops at once, without saving", self.name)

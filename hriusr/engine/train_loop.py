@@ -1,0 +1,95 @@
+"""From options to trained weights: put a training run together and let it run.
+
+    options -> checkpoint, data, model -> folder, records -> TrainingRun: [step -> log -> checkpoint -> validation]
+
+Everything is built and checked before anything is written.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hriusr.data.loader import build_train_loader
+from hriusr.engine.build import as_basicsr_dict, build_model
+from hriusr.engine.checkpoint import find_checkpoint, point_to_weights
+from hriusr.engine.logging_setup import run_logging
+from hriusr.engine.progress import TrainingProgress
+from hriusr.engine.randomness import seed_everything
+from hriusr.engine.recorder import Recorder
+from hriusr.engine.run_state import restore_run_randomness
+from hriusr.engine.stop_signal import StopSignal
+from hriusr.engine.training_run import TrainingRun, TrainingSummary
+from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
+from hriusr.errors import OptionsError
+from hriusr.metrics.measure import check_metrics
+
+if TYPE_CHECKING:
+    from hriusr.options import Options
+
+logger = logging.getLogger(__name__)
+
+
+def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
+    """Train a network as the options say; writes experiments/<name>/ and tb_logger/<name>/.
+
+    Args:
+        options: of a training; or their dict in BasicSR's form.
+
+    Returns:
+        What came out.
+
+    Raises:
+        OptionsError, DataError, WeightsError: before anything is written, where it can be seen then.
+        HriusrError: the disk is full, or too many steps in a row were not finite.
+        SystemExit: SIGINT (130) or SIGTERM (143), after a checkpoint was saved.
+    """
+    opt = as_basicsr_dict(options)
+    if opt.get("dist"):
+        raise OptionsError("--launcher: training with several processes is not available; start one process")
+    with run_logging(opt.get("rank", 0)) as log, StopSignal() as stop:
+        checkpoint = find_checkpoint(opt)
+        if checkpoint:
+            point_to_weights(opt, checkpoint)
+        metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
+        data = build_data(opt)
+        state = start_state(opt, data, checkpoint)
+        rank, world_size = opt.get("rank", 0), opt.get("world_size", 1)
+        seed_everything(state.seed + rank)
+        model = build_model(opt)
+        if checkpoint:
+            model.resume_training(checkpoint.state)
+
+        open_folder(opt, options, log, is_resumed=checkpoint is not None)
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+        folder, tensorboard = Path(opt["path"]["experiments_root"]), tensorboard_folder(opt)
+        with (
+            Recorder(folder, tensorboard if uses_tensorboard(opt) else None, state) as recorder,
+            TrainingProgress(log.console, int(opt["train"]["total_iter"]), state.iteration) as progress,
+        ):
+            batches = build_train_loader(
+                data.train_set,
+                data.train_opt,
+                seed=state.seed,
+                rank=rank,
+                world_size=world_size,
+                start_iteration=state.iteration,
+            )
+            if checkpoint:  # last of all: what is built before may draw random numbers
+                restore_run_randomness(checkpoint.state, rank)
+                logger.info("going on from iteration %d of %s", state.iteration, checkpoint.state_path)
+            run = TrainingRun(
+                opt,
+                model,
+                state,
+                batches,
+                data.val_loaders,
+                metrics_opt=metrics_opt,
+                recorder=recorder,
+                progress=progress,
+                stop=stop,
+                last_checkpoint=checkpoint.state_path if checkpoint else None,
+            )
+            return run.run()

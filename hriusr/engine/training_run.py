@@ -1,0 +1,267 @@
+"""The steps of a training run, and what happens between them: log, checkpoint, validation, leaving.
+
+A checkpoint is written before the validation of the same step; a run that is resumed there validates first. Validation
+does not touch random numbers. So an interrupted and resumed run equals one that was never interrupted, bit for bit.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from hriusr.engine.checkpoint import link_latest, save_checkpoint
+from hriusr.engine.progress import TrainingProgress
+from hriusr.engine.randomness import untouched_randomness
+from hriusr.engine.recorder import Recorder
+from hriusr.engine.run_state import BestMetrics, RunState
+from hriusr.engine.speedometer import Speedometer, duration
+from hriusr.engine.stop_signal import StopSignal
+from hriusr.engine.validation import OnPicture, validate
+from hriusr.errors import HriusrError
+from hriusr.metrics.measure import MetricOptions
+from hriusr.metrics.report import PictureRow, dataset_means, format_value
+from hriusr.models.sr_model import RestorationModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a finished run gives.
+
+    Attributes:
+        iteration: steps done.
+        seconds: spent training and validating, over all starts.
+        metrics: dataset -> label -> value, of the last validation.
+        best: dataset -> label -> {"val", "iter", "better"}.
+        weights: file of the last weights.
+        folder: of the run.
+    """
+
+    iteration: int
+    seconds: float
+    metrics: dict[str, dict[str, float]]
+    best: BestMetrics
+    weights: Path | None
+    folder: Path
+
+
+class _Stopped(Exception):  # noqa: N818 - no error
+    """A signal came."""
+
+
+class TrainingRun:
+    """Does steps, and between them logs, saves and validates."""
+
+    def __init__(
+        self,
+        opt: Mapping[str, Any],
+        model: RestorationModel,
+        state: RunState,
+        batches: Iterator[Mapping[str, Any]],
+        val_loaders: Mapping[str, DataLoader],
+        *,
+        metrics_opt: MetricOptions,
+        recorder: Recorder,
+        progress: TrainingProgress,
+        stop: StopSignal,
+        last_checkpoint: Path | None,
+    ):
+        """Take over everything a run consists of.
+
+        Args:
+            opt: options in BasicSR's form.
+            model: standing at state.iteration.
+            state: counters.
+            batches: endless, from the sample that the next step takes.
+            val_loaders: name -> pictures to validate on.
+            metrics_opt: label -> metric.
+            recorder: of measurements.
+            progress: on the terminal.
+            stop: tells when to leave.
+            last_checkpoint: the .state the run goes on from.
+        """
+        self.opt, self.model, self.state = opt, model, state
+        self.batches, self.val_loaders, self.metrics_opt = batches, val_loaders, metrics_opt
+        self.recorder, self.progress, self.stop = recorder, progress, stop
+        self.total_iter = int(opt["train"]["total_iter"])
+        self.speed = Speedometer(state.iteration, self.total_iter)
+        self.last_checkpoint = last_checkpoint
+        self.saved_iteration = state.iteration if last_checkpoint else None
+        self.last_metrics: dict[str, dict[str, float]] = {}
+        self.noted_nonfinite = 0
+        self.start_time = time.perf_counter() - state.seconds
+
+    def run(self) -> TrainingSummary:
+        """Train until total_iter.
+
+        Returns:
+            What came out.
+
+        Raises:
+            HriusrError, SystemExit: as train does.
+        """
+        state = self.state
+        logger.info("steps %d to %d, %d samples a step", state.iteration + 1, self.total_iter, state.samples_per_step)
+        try:
+            if state.iteration and self._is_validation_due():  # the run was cut off between checkpoint and validation
+                self._validate()
+            while state.iteration < self.total_iter:
+                self._step()
+                is_last = state.iteration == self.total_iter
+                if state.iteration % self.opt["logger"]["print_freq"] == 0:
+                    self._log()
+                if is_last or state.iteration % self.opt["logger"]["save_checkpoint_freq"] == 0:
+                    self._save()
+                if self._is_validation_due():
+                    self._validate()
+                if self.stop.number is not None and not is_last:
+                    raise _Stopped
+        except _Stopped:
+            self._leave()
+        finally:
+            self._end_loading()
+        return self._finish()
+
+    def _step(self) -> None:
+        iteration = self.state.iteration + 1
+        with self.speed.waiting_for_data():
+            batch = next(self.batches)
+        self.model.update_learning_rate(iteration, self.opt["train"].get("warmup_iter", -1))
+        self.model.feed_data(batch)
+        self.model.optimize_parameters(iteration)
+        self.state.iteration = iteration
+        self.progress.step(iteration)
+        # reading the counters waits for a GPU: not at every step there
+        if self.model.device.type == "cpu" or iteration % self.opt["logger"]["print_freq"] == 0:
+            self._check_finite()
+
+    def _check_finite(self) -> None:
+        counts, iteration = self.model.guard.state_dict(), self.state.iteration
+        in_a_row, total, most = (
+            counts["consecutive"],
+            counts["total"],
+            self.opt["train"].get("max_nonfinite_steps", 100),
+        )
+        if total > self.noted_nonfinite:
+            logger.warning(
+                "iteration %d: loss or gradient is not finite; such steps are left out (%d in a row, %d in all)",
+                iteration,
+                in_a_row,
+                total,
+            )
+            self.noted_nonfinite = total
+        if in_a_row >= most:
+            last = (
+                f"the last good checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "none was saved yet"
+            )
+            raise HriusrError(
+                f"iteration {iteration}: {in_a_row} steps in a row had a loss or gradient that is not finite "
+                f"(train.max_nonfinite_steps: {most}); {last}. Lower train.optim_g.lr, set train.grad_clip_norm, "
+                "use precision bf16 or fp32, or look for faulty pictures"
+            )
+
+    def _log(self) -> None:
+        iteration, losses = self.state.iteration, self.model.get_current_log()
+        rate = self.model.get_current_learning_rate()[0]
+        speed = self.speed.read(iteration)
+        self.recorder.train(iteration, losses, rate, speed.as_dict())
+        words = "  ".join(f"{label} {value:.4e}" for label, value in losses.items())
+        note = f"{words}  lr {rate:.3e}  {speed.iterations_per_second:.2f} it/s"
+        self.progress.note(note)
+        waiting, left = f"data {speed.data_share:.0%}", f"eta {duration(speed.seconds_left)}"
+        logger.info("[%d/%d] %s  %s  %s", iteration, self.total_iter, note, waiting, left)
+
+    def _save(self) -> None:
+        self.state.seconds = time.perf_counter() - self.start_time
+        self.last_checkpoint = save_checkpoint(self.model, self.state.iteration, self.state.state_dict())
+        self.saved_iteration = self.state.iteration
+        logger.info("checkpoint: %s", self.last_checkpoint)
+
+    def _is_validation_due(self) -> bool:
+        state = self.state
+        if not self.val_loaders or state.validated_iteration == state.iteration:
+            return False
+        return state.iteration % int(self.opt["val"]["val_freq"]) == 0 or state.iteration == self.total_iter
+
+    def _validate(self) -> None:
+        metrics = {}
+        with untouched_randomness(), self.speed.paused():
+            for name, loader in self.val_loaders.items():
+                with self.progress.pictures(name, len(loader)) as advance:
+                    rows = validate(
+                        self.model,
+                        loader,
+                        dataset_name=name,
+                        metrics_opt=self.metrics_opt,
+                        tile_opt=self.opt.get("tile"),
+                        save_path=self._saved_picture if self.opt["val"].get("save_img") else None,
+                        on_picture=self._watch_pictures(advance),
+                    )
+                metrics.update({mean.dataset: mean.metrics for mean in dataset_means(rows)})
+        for name, values in metrics.items():
+            self.state.note_metrics(name, values, self.metrics_opt)
+            self.recorder.validation(self.state.iteration, name, values)
+            logger.info("validation at %d, %s: %s", self.state.iteration, name, self._in_words(name, values))
+        self.last_metrics = metrics
+        self.state.validated_iteration = self.state.iteration
+
+    def _watch_pictures(self, advance: Callable[[int], None]) -> OnPicture:
+        def watch(number: int, row: PictureRow, image_HWC: np.ndarray) -> None:
+            advance(number)
+            if number == 1:
+                self.recorder.image(self.state.iteration, f"{row.dataset}/{row.image}", image_HWC)
+            if self.stop.number is not None:
+                raise _Stopped
+
+        return watch
+
+    def _saved_picture(self, image_name: str) -> Path:
+        return Path(self.opt["path"]["visualization"], image_name, f"{image_name}_{self.state.iteration}.png")
+
+    def _in_words(self, dataset: str, values: Mapping[str, float]) -> str:
+        words = []
+        for label, value in values.items():
+            best = self.state.best[dataset][label]
+            words.append(
+                f"{label} {format_value(label, value)} (best {format_value(label, best['val'])} @ {best['iter']})"
+            )
+        return ", ".join(words) or "no metrics"
+
+    def _leave(self) -> None:
+        """Save, say how to go on, and leave."""
+        self._end_loading()  # first: a loading process that dies now must not disturb the saving
+        if self.saved_iteration != self.state.iteration:
+            self._save()
+        logger.warning(
+            "stopped by %s at iteration %d of %d; start again with --auto_resume to go on from %s",
+            self.stop.name,
+            self.state.iteration,
+            self.total_iter,
+            self.last_checkpoint,
+        )
+        raise SystemExit(self.stop.exit_status)
+
+    def _end_loading(self) -> None:
+        """End the loading processes."""
+        if hasattr(self.batches, "close"):
+            self.batches.close()
+
+    def _finish(self) -> TrainingSummary:
+        """Say what came out and where it lies."""
+        state, path_opt = self.state, self.opt["path"]
+        state.seconds = time.perf_counter() - self.start_time
+        weights = Path(path_opt["models"], f"net_g_{state.iteration}.pth")
+        weights = link_latest(weights) if weights.exists() else None
+        logger.info("%d steps in %s", state.iteration, duration(state.seconds))
+        for dataset, values in self.last_metrics.items():
+            logger.info("%s: %s", dataset, self._in_words(dataset, values))
+        logger.info("weights: %s", weights or self.last_checkpoint)
+        logger.info("log, metrics.jsonl and checkpoints: %s", path_opt["experiments_root"])
+        folder = Path(path_opt["experiments_root"])
+        return TrainingSummary(state.iteration, state.seconds, self.last_metrics, state.best, weights, folder)

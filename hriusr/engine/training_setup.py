@@ -1,0 +1,100 @@
+"""What a training run needs before its first step: data, counters, folder."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from hriusr.data.loader import build_val_loader
+from hriusr.engine.build import build_dataset
+from hriusr.engine.checkpoint import Checkpoint
+from hriusr.engine.logging_setup import RunLog
+from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
+from hriusr.engine.run_state import RunState
+from hriusr.errors import OptionsError
+
+if TYPE_CHECKING:
+    from hriusr.options import Options
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Pictures of a run.
+
+    Attributes:
+        train_set: what is trained on.
+        train_opt: its options; batch_size_per_gpu is that of a whole step, all accumulated parts together.
+        val_loaders: dataset's name -> one picture a batch.
+    """
+
+    train_set: Dataset
+    train_opt: dict[str, Any]
+    val_loaders: dict[str, DataLoader]
+
+
+def build_data(opt: Mapping[str, Any]) -> TrainingData:
+    """Build the training set and the validation sets.
+
+    Raises:
+        OptionsError: no training set, or two validation sets of one name.
+        DataError: what the datasets find wrong with the pictures.
+    """
+    train_set, train_opt = None, {}
+    val_loaders: dict[str, DataLoader] = {}
+    for entry, dataset_opt in opt["datasets"].items():
+        phase = dataset_opt.get("phase", entry.split("_")[0])
+        if phase == "train":
+            train_set, train_opt = build_dataset(entry, dataset_opt), dict(dataset_opt)
+        elif phase == "val" and opt.get("val"):
+            if dataset_opt["name"] in val_loaders:
+                raise OptionsError(f"datasets.{entry}.name: two validation sets are called {dataset_opt['name']!r}")
+            val_loaders[dataset_opt["name"]] = build_val_loader(build_dataset(entry, dataset_opt))
+    if train_set is None:
+        raise OptionsError("datasets.train is missing: name the pictures to train on")
+    train_opt["batch_size_per_gpu"] *= opt["train"].get("accumulation") or 1
+    return TrainingData(train_set, train_opt, val_loaders)
+
+
+def start_state(opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoint | None) -> RunState:
+    """Return the counters of a new run, or those of the checkpoint; what makes the resumed run differ is logged."""
+    samples_per_step = data.train_opt["batch_size_per_gpu"] * opt.get("world_size", 1)
+    state = RunState(seed=opt.get("manual_seed") or 0, samples_per_step=samples_per_step)
+    for reason in state.load_state_dict(checkpoint.state) if checkpoint else []:
+        logger.warning("the resumed run will differ from an uninterrupted one: %s", reason)
+    return state
+
+
+def open_folder(
+    opt: Mapping[str, Any], options: "Options | Mapping[str, Any]", log: RunLog, *, is_resumed: bool
+) -> None:
+    """Make the run's folders and log file; those of an earlier run of the same name are archived, unless resumed.
+
+    Args:
+        opt: options in BasicSR's form.
+        options: as the user gave them.
+        log: told where its file is.
+        is_resumed: go on in the same folders.
+    """
+    folder = Path(opt["path"]["experiments_root"])
+    if not is_resumed:
+        archive_folder(folder)
+        archive_folder(tensorboard_folder(opt))
+    make_folders(folder, opt["path"]["models"], opt["path"]["training_states"])
+    log.write_to(folder / f"train_{opt['name']}_{time_stamp()}.log")
+    is_plain = isinstance(options, Mapping)
+    record_origin(folder, opt, None if is_plain else options.run.option_file, None if is_plain else options.to_yaml())
+
+
+def tensorboard_folder(opt: Mapping[str, Any]) -> Path:
+    """Return where TensorBoard files of a run go."""
+    return Path(opt.get("root_path", "."), "tb_logger", opt["name"])
+
+
+def uses_tensorboard(opt: Mapping[str, Any]) -> bool:
+    """Tell whether a run writes TensorBoard files; a debug run does not."""
+    return bool(opt["logger"].get("use_tb_logger")) and "debug" not in opt["name"]

@@ -1,0 +1,109 @@
+"""Upscale and measure the pictures of a dataset: what testing and validation during training share."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hriusr.data.image_io import tensor_to_image, write_image
+from hriusr.data.matlab_resize import imresize
+from hriusr.engine.tiling import tile_upscale
+from hriusr.errors import DataError
+from hriusr.metrics.measure import MetricOptions, measure
+from hriusr.metrics.report import PictureRow
+from hriusr.models.sr_model import RestorationModel
+
+logger = logging.getLogger(__name__)
+
+# called after each picture: number of pictures done, its row, the result (H, W, C) uint8
+OnPicture = Callable[[int, PictureRow, np.ndarray], None]
+
+
+def validate(
+    model: RestorationModel,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    dataset_name: str,
+    metrics_opt: MetricOptions,
+    tile_opt: Mapping[str, int] | None = None,
+    with_bicubic: bool = False,
+    save_path: Callable[[str], Path] | None = None,
+    on_picture: OnPicture | None = None,
+) -> list[PictureRow]:
+    """Upscale pictures one by one and measure them as the 8-bit files they would be saved as.
+
+    Args:
+        model: its running mean is used where there is one, in its precision; net_g is left in its mode.
+        batches: dicts with lq (1, C, H, W), lq_path [str] and, where there is a ground truth, gt (1, C, H*s, W*s).
+        dataset_name: for the rows.
+        metrics_opt: label -> metric.
+        tile_opt: tile_size, tile_pad, batch_size; None: whole pictures.
+        with_bicubic: measure MATLAB's bicubic enlargement of lq, rounded to 8 bits, too.
+        save_path: image name -> where to save the result; None: nowhere.
+        on_picture: progress; may raise to stop.
+
+    Returns:
+        One row a picture.
+
+    Raises:
+        DataError: ground truth of another size than the result.
+    """
+    rows = []
+    for number, batch in enumerate(batches, start=1):
+        name = Path(batch["lq_path"][0]).stem
+        start = time.perf_counter()
+        result_HWC = tensor_to_image(upscale_picture(model, batch["lq"], tile_opt))
+        seconds = time.perf_counter() - start
+        gt_HWC = tensor_to_image(batch["gt"]) if "gt" in batch else None
+        if gt_HWC is not None and gt_HWC.shape != result_HWC.shape:
+            raise DataError(
+                f"{dataset_name}/{name}: the result is {_size(result_HWC)}, the ground truth {_size(gt_HWC)}; "
+                "check scale, network_g.upscale and that lq and gt are the same picture"
+            )
+        metrics = measure(result_HWC, gt_HWC, metrics_opt)
+        bicubic = {}
+        if with_bicubic and gt_HWC is not None:
+            bicubic_HWC = imresize(tensor_to_image(batch["lq"]), size=result_HWC.shape[:2])
+            bicubic = measure(bicubic_HWC, gt_HWC, metrics_opt)
+        if save_path is not None:
+            write_image(save_path(name), result_HWC)
+        rows.append(PictureRow(dataset_name, name, *result_HWC.shape[:2], metrics, bicubic, seconds))
+        if on_picture is not None:
+            on_picture(number, rows[-1], result_HWC)
+    return rows
+
+
+def upscale_picture(model: RestorationModel, lq_BCHW: Tensor, tile_opt: Mapping[str, int] | None) -> Tensor:
+    """Upscale pictures whole or in tiles.
+
+    Args:
+        model: see validate.
+        lq_BCHW: range 0..1.
+        tile_opt: see validate.
+
+    Returns:
+        Pictures (B, C, H*scale, W*scale), not clamped, on the CPU where tiled.
+    """
+    if tile_opt is None:
+        return model.upscale(lq_BCHW)
+    network = model.inference_network
+    with torch.no_grad():
+        return tile_upscale(
+            network,
+            lq_BCHW,
+            scale=model.opt["scale"],
+            tile_size=tile_opt["tile_size"],
+            tile_overlap=tile_opt.get("tile_pad", 32),
+            batch_size=tile_opt.get("batch_size", 1),
+            device=model.device,
+            precision=model.precision.name,
+        )
+
+
+def _size(image_HWC: np.ndarray) -> str:
+    return f"{image_HWC.shape[1]}x{image_HWC.shape[0]}x{image_HWC.shape[2]}"
