@@ -109,6 +109,15 @@ def dotted(path: tuple[Any, ...]) -> str:
     return ".".join(str(key) for key in path)
 
 
+def all_keys(model: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield the path of every key a schema knows; * stands for a key that users choose."""
+    for name, field_info in model.model_fields.items():
+        yield (*path, name)
+        inner, is_mapping = _model_of(field_info.annotation)
+        if inner is not None:
+            yield from all_keys(inner, (*path, name, "*") if is_mapping else (*path, name))
+
+
 def _unknown_key(path: KeyPath, schema: type[BaseModel]) -> str:
     *section, key = path
     where = f" in {dotted(tuple(section))}" if section else ""
@@ -137,7 +146,7 @@ def _where_it_belongs(key: str, section: tuple[str, ...], schema: type[BaseModel
     nearest = did_you_mean(key, known_here, list_all=False)
     if nearest:
         return nearest
-    elsewhere = [path for path in _all_keys(schema) if path[-1] == key]
+    elsewhere = [path for path in all_keys(schema) if path[-1] == key]
     if elsewhere:
         return f"; it belongs to {' or '.join(dotted(path[:-1]) or 'the top level' for path in elsewhere)}"
     return did_you_mean(key, known_here)
@@ -181,14 +190,6 @@ def _fields_at(schema: type[BaseModel], section: tuple[str, ...]) -> dict[str, A
         if is_mapping and keys:
             keys.pop(0)
     return dict(model.model_fields) if model else {}
-
-
-def _all_keys(model: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
-    for name, field_info in model.model_fields.items():
-        yield (*path, name)
-        inner, is_mapping = _model_of(field_info.annotation)
-        if inner is not None:
-            yield from _all_keys(inner, (*path, name, "*") if is_mapping else (*path, name))
 
 
 def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
