@@ -3,17 +3,16 @@
 Commands import what they need when they run, so that `hriusr --help` answers at once.
 """
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hriusr.entry import load_checked_options, run_guarded, run_option_file
+from hriusr.cli_prepare import prepare_app
+from hriusr.entry import guarded, load_checked_options, run_option_file
 from hriusr.errors import HriusrError
 
 app = typer.Typer(
@@ -24,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 options_app = typer.Typer(help="Look at option files without running them.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
 app.add_typer(options_app, name="options")
 
 
@@ -50,16 +50,6 @@ Overrides = Annotated[
 ]
 LauncherOption = Annotated[Launcher, typer.Option(help="pytorch under torchrun, slurm under srun.")]
 AsTest = Annotated[bool, typer.Option("--test", help="Read it as test.py does, not as train.py.")]
-
-
-def guarded(command: Callable[..., object]) -> Callable[..., None]:
-    """Make a command end as run_guarded says."""
-
-    @functools.wraps(command)
-    def wrapper(*args, **kwargs) -> None:
-        raise typer.Exit(run_guarded(lambda: command(*args, **kwargs)))
-
-    return wrapper
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -5,6 +5,7 @@ program, with its traceback.
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,6 +42,16 @@ def run_guarded(work: Callable[[], object]) -> int:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
     return 0
+
+
+def guarded(command: Callable[..., object]) -> Callable[..., None]:
+    """Make a command of the command line end as run_guarded says."""
+
+    @functools.wraps(command)
+    def wrapper(*args, **kwargs) -> None:
+        sys.exit(run_guarded(lambda: command(*args, **kwargs)))
+
+    return wrapper
 
 
 def parse_arguments(description: str, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -103,6 +114,8 @@ def run_option_file(option_file: Path, *, is_train: bool, **arguments) -> None:
     else:
         from hriusr.engine.evaluate import test
 
+        if options.run.world_size > 1:
+            raise HriusrError("--launcher: testing with several processes is not available; start one process")
         test(options)
 
 
