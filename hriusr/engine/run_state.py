@@ -1,5 +1,6 @@
 """Where a training run stands, apart from the model: everything here is part of its checkpoints."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +44,8 @@ class RunState:
         records = self.best.setdefault(dataset, {})
         for label, value in metrics.items():
             better = metrics_opt[label].get("better", "higher")
-            record = records.get(label)
-            if record is None or (value >= record["val"] if better == "higher" else value <= record["val"]):
+            best = records[label]["val"] if label in records else math.nan
+            if math.isnan(best) or (value >= best if better == "higher" else value <= best):
                 records[label] = {"better": better, "val": value, "iter": self.iteration}
 
     def state_dict(self) -> dict[str, Any]:
