@@ -21,8 +21,6 @@ from itertools import pairwise
 
 from torch import nn
 
-MIN_OVERLAP = 16
-
 
 @dataclass(frozen=True)
 class AxisPlan:
@@ -107,11 +105,12 @@ def plan_axis(
 
 
 def default_overlap(alignment: int) -> int:
-    """Return the tile overlap used when none is given: two windows, at least MIN_OVERLAP pixels on each side.
+    """Return the tile overlap used when none is given: two windows, but 16 to 32 pixels, and one window at least.
 
-    That is what the authors of HAT (window 16, tile_pad 32) and SwinIR (window 8, 32 shared by two tiles) ship.
+    For windows of 8 and 16 pixels that is what the authors of SwinIR (32 shared by two tiles) and HAT (tile_pad 32)
+    ship. HRIUSR's low-resolution branch makes its windows 32 pixels large.
     """
-    return max(MIN_OVERLAP, 2 * alignment)
+    return max(16, min(2 * alignment, 32), alignment)
 
 
 def network_alignment(network: nn.Module) -> int:

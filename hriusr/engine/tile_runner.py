@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from hriusr.errors import HriusrError
+from hriusr.models.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-AUTOCAST_TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 # How PyTorch's allocators and cuDNN say that a tensor is too large, where they don't raise their own class.
 _OUT_OF_MEMORY_WORDS = (
     "out of memory",
@@ -66,7 +66,8 @@ class TileRunner:
             the result of that tile. None: out of memory is an error.
 
     Raises:
-        ValueError: unknown precision, batch_size below 1.
+        OptionsError: unknown precision.
+        ValueError: batch_size below 1.
     """
 
     def __init__(
@@ -80,15 +81,13 @@ class TileRunner:
         batch_size: int = 1,
         compute_in_parts: Callable[["TileRunner", Tensor], Tensor] | None = None,
     ):
-        if precision not in AUTOCAST_TYPES:
-            raise ValueError(f"precision (={precision!r}) must be one of {tuple(AUTOCAST_TYPES)}")
         if batch_size < 1:
             raise ValueError(f"batch_size (={batch_size}) must be at least 1")
         self.network = network
         self.scale = scale
         self.device = device
         self.output_device = output_device
-        self.autocast_type = AUTOCAST_TYPES[precision]
+        self.precision = Precision(precision, device)
         self.batch_size = batch_size
         self.compute_in_parts = compute_in_parts
         self.too_large: int | None = None  # pixels of the smallest tile that did not fit by itself
@@ -160,7 +159,8 @@ class TileRunner:
     @torch.no_grad()
     def _forward(self, lr_NCHW: Tensor) -> Tensor:
         lr_NCHW = lr_NCHW.to(self.device, torch.float32)
-        sr_NCHW = self._call(self.network, lr_NCHW, self.autocast_type)
+        with self.precision.autocast():
+            sr_NCHW = self._call(self.network, lr_NCHW)
         expected = (*lr_NCHW.shape[:2], lr_NCHW.shape[2] * self.scale, lr_NCHW.shape[3] * self.scale)
         if sr_NCHW.shape != expected:
             raise ValueError(
@@ -174,12 +174,11 @@ class TileRunner:
             sr_NCHW[broken_N] = self._recompute(lr_NCHW[broken_N])
         return sr_NCHW.to(self.output_device, torch.float32)
 
-    def _call(self, network: nn.Module, lr_NCHW: Tensor, autocast_type: torch.dtype | None) -> Tensor:
+    def _call(self, network: nn.Module, lr_NCHW: Tensor) -> Tensor:
         weight = next(network.parameters(), None)
         if weight is not None and weight.is_floating_point():
             lr_NCHW = lr_NCHW.to(weight.dtype)  # a network in .half() or .bfloat16()
-        with torch.autocast(self.device.type, autocast_type, enabled=autocast_type is not None):
-            return network(lr_NCHW)
+        return network(lr_NCHW)
 
     def _recompute(self, lr_NCHW: Tensor) -> Tensor:
         """Compute tiles in float32 whatever the precision; NaN there is an error."""
@@ -187,9 +186,9 @@ class TileRunner:
         is_float32 = weight is None or weight.dtype == torch.float32
         if self._float32_network is None:
             self._float32_network = self.network if is_float32 else copy.deepcopy(self.network).float()
-        if self.autocast_type is not None or not is_float32:
+        if self.precision.dtype is not None or not is_float32:
             logger.warning("%d tile(s) not finite in half precision; computing in float32", len(lr_NCHW))
-            sr_NCHW = self._call(self._float32_network, lr_NCHW, None)
+            sr_NCHW = self._call(self._float32_network, lr_NCHW)
             if torch.isfinite(sr_NCHW).all():
                 return sr_NCHW
         raise HriusrError(

@@ -182,7 +182,7 @@ def tile_upscale(
         tile_size: a tile's own pixels (HAT's `tile_size`), on either axis; a tile reads up to
             tile_size + 2 * tile_overlap + alignment - 1. None: the whole picture at once.
         tile_overlap: low-resolution pixels that a tile reads beyond its own on each side (HAT's `tile_pad`). Default:
-            two windows, at least 16. Where the network sees no farther than tile_overlap - blend pixels, the result
+            see default_overlap. Where the network sees no farther than tile_overlap - blend pixels, the result
             equals that of the whole picture.
         batch_size: tiles at once. Halved when memory runs out, then tiles are cut smaller.
         device: where the network is; default: where its parameters are.

@@ -277,7 +277,6 @@ def test_wrong_scale_is_named():
     ("more", "message"),
     [
         ({"batch_size": 0}, r"batch_size \(=0\) must be at least 1"),
-        ({"precision": "fp8"}, r"precision \(='fp8'\) must be one of \('fp32', 'bf16', 'fp16'\)"),
         ({"tile_overlap": -1}, r"tile_overlap \(=-1\) must be at least 0"),
     ],
 )

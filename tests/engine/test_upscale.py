@@ -1,0 +1,305 @@
+"""`hriusr upscale`: kinds of pictures, bad pictures, reports."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+from torch.nn import functional as F
+
+from hriusr.archs.registry import build_network
+from hriusr.archs.weights import save_weights
+from hriusr.data.image_io import image_to_tensor, read_image, write_image
+from hriusr.data.picture import Picture, read_picture, write_picture
+from hriusr.engine.picture_upscaler import PictureUpscaler, fill_hidden_colours, keep_within_neighbours
+from hriusr.engine.upscale import upscale_path
+from hriusr.errors import DataError, OptionsError, WeightsError
+
+TINY = {
+    "type": "SwinIR",
+    "upscale": 2,
+    "window_size": 4,
+    "depths": [2],
+    "embed_dim": 8,
+    "num_heads": [2],
+    "mlp_ratio": 1,
+    "upsampler": "pixelshuffledirect",
+}
+
+
+class Nearest(nn.Module):
+    """Repeat each pixel."""
+
+    def __init__(self, upscale=2, in_chans=3):
+        super().__init__()
+        self.upscale, self.in_chans, self.num_calls = upscale, in_chans, 0
+
+    def forward(self, x):
+        assert x.shape[1] == self.in_chans
+        self.num_calls += 1
+        return F.interpolate(x, scale_factor=self.upscale)
+
+
+class Overshooting(Nearest):
+    """Bicubic, which leaves the range of its input around edges."""
+
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=self.upscale, mode="bicubic") + 0.01
+
+
+def repeated(array, scale=2):
+    return array.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def noise(shape, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["colour", "grey", "alpha"])
+def test_kind_and_depth_are_kept_whatever_the_network_takes(tmp_path, kind, dtype, in_chans):
+    colour, alpha = noise((21, 34, 3), dtype), noise((21, 34), dtype)
+    colour = colour[..., :1].repeat(3, axis=2) if kind == "grey" else colour
+    write_picture(tmp_path / "a.png", Picture(colour, alpha if kind == "alpha" else None, kind == "grey"))
+    report = upscale_path(
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        network=Nearest(in_chans=in_chans),
+        tile_size=8,
+        tile_overlap=4,
+        batch_size=3,
+    )
+    result = read_picture(tmp_path / "b.png")
+    assert not report.failures
+    assert result.colour_HWC.dtype == dtype
+    assert result.is_grey == (kind == "grey")
+    visible = repeated(alpha > 0) if kind == "alpha" else slice(None)
+    assert np.array_equal(result.colour_HWC[visible], repeated(colour)[visible])
+    assert np.array_equal(result.alpha_HW, repeated(alpha)) if kind == "alpha" else result.alpha_HW is None
+
+
+def test_result_of_weights_equals_the_network(tmp_path, photo):
+    network = build_network(TINY).eval()
+    save_weights(tmp_path / "net.safetensors", network, TINY)
+    image = photo("chelsea")[:50, :70]
+    write_image(tmp_path / "in" / "cat.png", image)
+    upscale_path(tmp_path / "in", tmp_path / "out", weights=tmp_path / "net.safetensors")
+    with torch.no_grad():
+        expected = network(image_to_tensor(image)[None]).clamp(0, 1)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(read_image(tmp_path / "out" / "cat.png") - expected.round()).max() <= 1
+
+
+def test_tile_options_reach_the_tiles(tmp_path):
+    network = Nearest()
+    write_image(tmp_path / "a.png", noise((64, 64, 3)))
+    upscale_path(tmp_path / "a.png", network=network, tile_size=16, tile_overlap=0, batch_size=4)
+    assert network.num_calls == 4
+    assert (tmp_path / "a_x2.png").exists()
+
+
+def test_planned_tiles_shrink_with_free_memory(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", noise((200, 200, 3)))
+    calls = []
+    for free in (2**40, 400_000):
+        monkeypatch.setattr("hriusr.engine.picture_upscaler.available_bytes", lambda _, free=free: free)
+        network = Nearest()
+        upscale_path(tmp_path / "a.png", network=network, overwrite=True)
+        calls.append(network.num_calls)
+    assert calls[0] == 2  # the probe and the whole picture
+    assert calls[1] > 5
+
+
+def test_bad_pictures_get_a_line_and_the_others_are_written(tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    for name in ("1.png", "2.png", "10.png"):
+        write_image(source / name, noise((9, 9, 3)))
+    (source / "2.png").write_bytes((source / "2.png").read_bytes()[:100])
+    (source / "3.jpg").write_bytes(b"")
+    (source / "4.png").write_text("no picture")
+    console = Console(file=io.StringIO(), width=300)
+    report = upscale_path(source, target, network=Nearest(), console=console)
+    assert [outcome.status for outcome in report.outcomes] == ["written", "failed", "failed", "failed", "written"]
+    assert sorted(path.name for path in target.iterdir()) == ["1.png", "10.png"]
+    lines = console.file.getvalue().splitlines()
+    assert [line.split(" is ")[0].split(": ")[:2] for line in lines[:3]] == [
+        ["failed", "2.png"],
+        ["failed", "3.jpg"],
+        ["failed", "4.png"],
+    ]
+    assert len(lines) == 4
+    assert lines[3].startswith(f"2 of 5 picture(s) written to {target}, x2, 0.0 megapixels in")
+    assert lines[3].endswith("3 failed")
+
+
+def test_network_that_fails_on_one_picture_does_not_end_the_batch(tmp_path):
+    class Picky(Nearest):
+        def forward(self, x):
+            if x.shape[-1] == 9:
+                raise RuntimeError("9 is not my number\nand more")
+            return super().forward(x)
+
+    write_image(tmp_path / "in" / "a.png", noise((9, 9, 3)))
+    write_image(tmp_path / "in" / "b.png", noise((9, 8, 3)))
+    report = upscale_path(tmp_path / "in", tmp_path / "out", network=Picky())
+    assert [outcome.reason for outcome in report.outcomes] == ["RuntimeError: 9 is not my number", ""]
+
+
+def test_existing_result_is_skipped_unless_overwrite(tmp_path):
+    write_image(tmp_path / "a.png", noise((9, 9, 3)))
+    (tmp_path / "b.png").write_text("old")
+    report = upscale_path(tmp_path / "a.png", tmp_path / "b.png", network=Nearest())
+    assert [(outcome.status, report.failures) for outcome in report.outcomes] == [("skipped", [])]
+    assert (tmp_path / "b.png").read_text() == "old"
+    upscale_path(tmp_path / "a.png", tmp_path / "b.png", network=Nearest(), overwrite=True)
+    assert read_image(tmp_path / "b.png").shape == (18, 18, 3)
+
+
+def test_input_is_never_overwritten(tmp_path):
+    for name in ("a.png", "a_x2.png"):
+        write_image(tmp_path / name, noise((9, 9, 3)))
+    before = (tmp_path / "a_x2.png").read_bytes()
+    report = upscale_path(tmp_path, tmp_path, network=Nearest(), overwrite=True)
+    assert "its result would replace the input" in report.failures[0].reason
+    assert (tmp_path / "a_x2.png").read_bytes() == before
+
+
+def test_target_that_cannot_be_a_folder_is_named_before_computing(tmp_path, monkeypatch):
+    network = Nearest()
+    write_image(tmp_path / "in" / "sub" / "a.png", noise((9, 9, 3)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").write_text("in the way")
+    report = upscale_path(tmp_path / "in", tmp_path / "out", network=network)
+    assert "cannot make the folder" in report.failures[0].reason
+    monkeypatch.setattr("os.access", lambda *_: False)
+    report = upscale_path(tmp_path / "in", tmp_path / "out2", network=network)
+    assert "is read-only: choose another output" in report.failures[0].reason
+    assert network.num_calls == 0
+
+
+def test_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    write_image(tmp_path / "a.png", noise((9, 9, 3)))
+    monkeypatch.setattr("os.replace", full)
+    report = upscale_path(tmp_path / "a.png", tmp_path / "out" / "b.png", network=Nearest())
+    assert "No space left on device" in report.failures[0].reason
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_interruption_says_what_is_done(tmp_path):
+    class Interrupted(Nearest):
+        def forward(self, x):
+            if self.num_calls == 1:
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "in" / name, noise((9, 9, 3)))
+    console = Console(file=io.StringIO(), width=300)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_path(tmp_path / "in", tmp_path / "out", network=Interrupted(), console=console)
+    assert console.file.getvalue().startswith("1 of 1 picture(s) written")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_bar_shows_name_and_speed_on_a_terminal(tmp_path):
+    write_image(tmp_path / "in" / "a[b].png", noise((40, 40, 3)))
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    upscale_path(tmp_path / "in", tmp_path / "out", network=Nearest(), tile_size=8, console=console)
+    shown = console.file.getvalue()
+    assert "1/1 a[b].png" in shown
+    assert "MP/s" in shown
+
+
+def test_jpeg_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise((10, 16, 3))).save(tmp_path / "a.jpg", exif=exif)
+    upscale_path(tmp_path / "a.jpg", tmp_path / "b.png", network=Nearest())
+    assert read_image(tmp_path / "b.png").shape == (32, 20, 3)
+
+
+def test_constant_alpha_needs_no_second_pass():
+    network = Nearest()
+    upscaler = PictureUpscaler(network, device=torch.device("cpu"), tile_size=0)
+    result = upscaler.upscale(Picture(noise((9, 9, 3)), np.full((9, 9), 7, np.uint8)))
+    assert network.num_calls == 1
+    assert (result.alpha_HW == 7).all()
+
+
+def test_alpha_has_no_ringing_and_hidden_colours_do_not_shine_through():
+    """A white disc cut out of black garbage: every pixel of the result is white, opaque inside, clear outside."""
+    row, column = np.mgrid[:40, :40]
+    alpha = np.where((row - 20) ** 2 + (column - 20) ** 2 < 150, 255, 0).astype(np.uint8)
+    colour = np.where(alpha[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
+    result = PictureUpscaler(Overshooting(), device=torch.device("cpu")).upscale(Picture(colour, alpha))
+    assert (result.colour_HWC == 255).all()
+    assert set(np.unique(result.alpha_HW[::2, ::2][alpha == 0])) >= {0}
+    inside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) < 22
+    outside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) > 28
+    assert (result.alpha_HW[inside] == 255).all()
+    assert (result.alpha_HW[outside] == 0).all()
+
+
+def test_hidden_colours_take_the_nearest_visible():
+    colour = noise((1, 5, 3))
+    alpha = np.array([[0, 9, 0, 0, 7]], np.uint8)
+    assert np.array_equal(fill_hidden_colours(colour, alpha), colour[:, [1, 1, 1, 4, 4]])
+    clear = np.zeros_like(alpha)
+    assert fill_hidden_colours(colour, clear) is colour
+
+
+def test_alpha_is_clamped_to_its_neighbours():
+    alpha = np.array([[0, 0, 0, 100, 255]], np.uint8)
+    clamped = keep_within_neighbours(np.full((1, 5), 50, np.uint8), alpha, 1)
+    assert clamped.tolist() == [[0, 0, 50, 50, 100]]
+
+
+def test_network_of_another_channel_count_is_refused():
+    with pytest.raises(WeightsError, match="takes pictures of 4 channels"):
+        PictureUpscaler(Nearest(in_chans=4), device=torch.device("cpu"))
+
+
+def test_scale_of_a_network_that_does_not_say_it_is_measured():
+    network = nn.Sequential(nn.Upsample(scale_factor=3))
+    assert PictureUpscaler(network, device=torch.device("cpu")).scale == 3
+
+
+def test_16_bits_in_half_precision_are_warned_of(caplog):
+    upscaler = PictureUpscaler(Nearest(), device=torch.device("cpu"), precision="bf16")
+    upscaler.upscale(Picture(noise((9, 9, 3), np.uint16)))
+    assert "16-bit picture: use precision fp32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"tile_size": -1, "batch_size": 0},
+            "tile_size \\(=-1\\) must be at least 0\nbatch_size \\(=0\\) must be at least 1",
+        ),
+        ({"tile_overlap": -3}, r"tile_overlap \(=-3\) must be at least 0"),
+        ({"precision": "int8"}, "precision: unknown 'int8'; one of fp32, bf16, fp16"),
+        ({"jpeg_quality": 101}, r"jpeg_quality \(=101\) must lie between 0 and 100"),
+        ({"device": "toaster"}, r"device \(='toaster'\) must be cpu, cuda or cuda:<number>"),
+        ({"device": "cuda:99"}, r"device \(='cuda:99'\): PyTorch sees \d+ GPU\(s\): use cpu"),
+        ({"network": None}, "give weights .* or a network, one of the two"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, more, message):
+    write_image(tmp_path / "a.png", noise((9, 9, 3)))
+    with pytest.raises(OptionsError, match=message):
+        upscale_path(tmp_path / "a.png", **{"network": Nearest(), **more})
+
+
+def test_missing_input_and_missing_weights_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.png does not exist"):
+        upscale_path(tmp_path / "nothing.png", weights=tmp_path / "none.pth")
+    write_image(tmp_path / "a.png", noise((9, 9, 3)))
+    with pytest.raises(WeightsError, match=r"none\.pth"):
+        upscale_path(tmp_path / "a.png", weights=tmp_path / "none.pth")
