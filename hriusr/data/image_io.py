@@ -73,7 +73,7 @@ def read_image_bytes(content: bytes, name: str) -> np.ndarray:
     """
     damage = why_damaged(content)
     if damage:
-        raise DataError(f"{name} {damage}: copy or download it again")
+        raise DataError(f"{name} {damage}: copy it again, or take it out of the folder")
     if is_tiff(content) and tiff_channels(content) > 4:
         raise DataError(f"{name} has {tiff_channels(content)} channels: save it as an RGB or grey picture")
     _quieten_opencv()
@@ -111,7 +111,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the path") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        raise DataError(f"{path} is not a whole {_FORMATS} picture: copy it again, or take it out") from None
+        damage = why_damaged(read_file(path)) or f"is not a whole {_FORMATS} picture"
+        raise DataError(f"{path} {damage}: copy it again, or take it out of the folder") from None
     return (width, height) if is_turned else (height, width)
 
 

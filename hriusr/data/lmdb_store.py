@@ -33,8 +33,7 @@ def lmdb_keys(path: str | Path) -> list[str]:
     path = Path(path)
     if path.suffix != ".lmdb":
         raise DataError(f"{path} is not named .lmdb: give a database, or set io_backend: {{type: disk}} for a folder")
-    if not (path / "data.mdb").is_file():
-        raise DataError(f"{path} holds no LMDB database (data.mdb): make it with `hriusr prepare lmdb`")
+    check_lmdb(path)
     try:
         lines = (path / _META_INFO).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -50,6 +49,18 @@ def lmdb_keys(path: str | Path) -> list[str]:
     if not keys:
         raise DataError(f"{path / _META_INFO} lists no picture: make the database again with `hriusr prepare lmdb`")
     return keys
+
+
+def check_lmdb(path: str | Path) -> None:
+    """Open a database and compare its length with what its header says.
+
+    Raises:
+        DataError: it is missing, cut off or no database.
+    """
+    if not (Path(path) / "data.mdb").is_file():
+        raise DataError(f"{path} holds no LMDB database (data.mdb): make it with `hriusr prepare lmdb`")
+    with _lock:
+        _open(os.path.realpath(path))
 
 
 def lmdb_get(path: str | Path, key: str) -> bytes:

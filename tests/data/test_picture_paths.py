@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.picture_paths import paired_keys, paired_paths, read_meta_info, single_paths
 from hriusr.errors import DataError
 
@@ -91,12 +92,15 @@ def test_missing_and_empty_meta_info_say_the_remedy(tree):
         single_paths("gt", "list.txt")
 
 
-def test_databases_must_have_the_same_keys(tree):
-    tree("gt.lmdb/data.mdb", "lq.lmdb/data.mdb")
-    tree("gt.lmdb/meta_info.txt", content="b.png (8,8,3) 1\na.png (8,8,3) 1\n")
-    tree("lq.lmdb/meta_info.txt", content="a.png (4,4,3) 1\nb.png (4,4,3) 1\n")
-    assert paired_keys("gt.lmdb", "lq.lmdb") == [("a", "a"), ("b", "b")]
-    assert paired_keys("gt.lmdb", None)[0] == ("a", None)
-    tree("lq.lmdb/meta_info.txt", content="ax2.png (4,4,3) 1\nb.png (4,4,3) 1\n")
-    with pytest.raises(DataError, match=r"2 keys .*first 'a' in gt\.lmdb.*prepare lmdb"):
-        paired_keys("gt.lmdb", "lq.lmdb")
+def test_databases_must_have_the_same_keys(tmp_path):
+    gt, lq = tmp_path / "gt.lmdb", tmp_path / "lq.lmdb"
+    write = lambda path, *keys: write_lmdb(  # noqa: E731
+        path, [(key, b"", (8, 8, 3)) for key in keys], map_size=10**6, compression=1
+    )
+    write(gt, "b", "a")
+    write(lq, "a", "b")
+    assert paired_keys(gt, lq) == [("a", "a"), ("b", "b")]
+    assert paired_keys(gt, None)[0] == ("a", None)
+    write(lq, "ax2", "b")
+    with pytest.raises(DataError, match=r"2 keys .*first 'a' in .*gt\.lmdb.*prepare lmdb"):
+        paired_keys(gt, lq)
