@@ -16,7 +16,7 @@ from hriusr.blocks.norms import build_norm
 from hriusr.blocks.swin_groups import channels_first, channels_last
 from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
 from hriusr.blocks.weight_init import initialise_weights
-from hriusr.blocks.windows import pad_to_multiple
+from hriusr.blocks.windows import crop_to, pad_to_multiple
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as SwinIR and HAT
 
@@ -153,7 +153,7 @@ class HRIUSR(nn.Module):
         enlarged = padded
         if self.upscale > 1:
             enlarged = F.interpolate(padded, scale_factor=float(self.upscale), mode="bilinear", align_corners=False)
-        return (detail + enlarged)[..., : height * self.upscale, : width * self.upscale]
+        return crop_to(detail + enlarged, height * self.upscale, width * self.upscale)
 
     def deep_features(self, x_BHWC: Tensor) -> Tensor:
         """Run the residual groups over (B, H, W, C) features."""

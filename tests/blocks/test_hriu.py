@@ -1,4 +1,4 @@
-"""HRIU against a loop over pairs in float64, against Swin attention, and against each fault of the original."""
+"""HRIU against its definition pair by pair in float64, against Swin attention, and against the original's faults."""
 
 import copy
 
@@ -19,30 +19,32 @@ def _randomised(unit: HRIU) -> HRIU:
     return unit.double()
 
 
-def _table_vector(scores, kind, head, oy, ox, iy, ix):
-    """Relative vector of a pair, by the formula of the geometry."""
-    row, column = scores.rows.index(oy, iy), scores.columns.index(ox, ix)
+def _offsets(axis, target, source):
+    """Table entry of each pair along one axis, by the formula of the geometry."""
+    return torch.tensor([[axis.index(o, i) for i in source] for o in target])
+
+
+def _table_vectors(scores, kind, head, y, x):
+    """Relative vectors (P, N, d) of all pairs, gathered one by one."""
     if scores.tables == "full":
-        return getattr(scores, f"{kind}_table")[head, row, column]
-    return getattr(scores, f"{kind}_rows")[head, row] + getattr(scores, f"{kind}_columns")[head, column]
+        return getattr(scores, f"{kind}_table")[head][y, x]
+    return getattr(scores, f"{kind}_rows")[head][y] + getattr(scores, f"{kind}_columns")[head][x]
 
 
 def _brute_scores(scores, parts, source_size, target_size, prefix=""):
-    """Return the (P, N) scores of one head of one window as a loop over (o, i)."""
+    """Return the (P, N) scores of one head of one window: the sum of four terms, a pair at a time."""
     terms, scale, head = scores.terms, scores.scale, parts["head"]
-    s = torch.zeros(target_size[0] * target_size[1], source_size[0] * source_size[1], dtype=torch.float64)
-    for o in range(len(s)):
-        oy, ox = divmod(o, target_size[1])
-        for i in range(s.shape[1]):
-            iy, ix = divmod(i, source_size[1])
-            total = scores.bias_table[head, scores.rows.index(oy, iy), scores.columns.index(ox, ix)].clone()
-            if "a" in terms:
-                total += scale * parts[f"{prefix}q1"][o] @ parts["k1"][i]
-            if "n" in terms:
-                total += scale * parts[f"{prefix}q2"][o] @ _table_vector(scores, "involution", head, oy, ox, iy, ix)
-            if "m" in terms:
-                total += scale * parts["k3"][i] @ _table_vector(scores, "imprinting", head, oy, ox, iy, ix)
-            s[o, i] = total
+    sources = [divmod(i, source_size[1]) for i in range(source_size[0] * source_size[1])]
+    targets = [divmod(o, target_size[1]) for o in range(target_size[0] * target_size[1])]
+    y = _offsets(scores.rows, [o[0] for o in targets], [i[0] for i in sources])
+    x = _offsets(scores.columns, [o[1] for o in targets], [i[1] for i in sources])
+    s = scores.bias_table[head][y, x].clone()
+    if "a" in terms:
+        s += scale * (parts[f"{prefix}q1"][:, None] * parts["k1"][None]).sum(-1)
+    if "n" in terms:
+        s += scale * (parts[f"{prefix}q2"][:, None] * _table_vectors(scores, "involution", head, y, x)).sum(-1)
+    if "m" in terms:
+        s += scale * (_table_vectors(scores, "imprinting", head, y, x) * parts["k3"][None]).sum(-1)
     return s
 
 
@@ -76,16 +78,10 @@ def _brute_hriu(unit: HRIU, x, valid=None, memory: Memory | None = None, shift=0
             txs = [(c * pw + i + shift_x * pw // ww) for i in range(pw)]
             targets = [(y, z) for y in tys for z in txs]
             # neighbours: both wrapped around the border, or both not
-            keep = torch.tensor(
-                [
-                    [
-                        float((ty >= rows * ph) == (y >= size_y) and (tx >= columns * pw) == (z >= size_x))
-                        * counts[b, y % size_y, z % size_x]
-                        for y, z in cells
-                    ]
-                    for ty, tx in targets
-                ]
-            )
+            wrapped_cells = torch.tensor([[y >= size_y, z >= size_x] for y, z in cells])
+            wrapped_targets = torch.tensor([[y >= rows * ph, z >= columns * pw] for y, z in targets])
+            together = (wrapped_targets[:, None] == wrapped_cells).all(-1)
+            keep = together * torch.stack([counts[b, y % size_y, z % size_x] for y, z in cells])
             tokens = torch.stack([padded[b, y % size_y, z % size_x] for y, z in cells])
             projected = unit.project_in(tokens).view(len(tokens), len(unit.parts), unit.num_heads, -1)
             outputs = []
