@@ -63,6 +63,8 @@ def prepare_bicubic(
     if scale < 1:
         raise DataError(f"scale (={scale}) must be at least 1")
     template = f"{{}}x{scale}" if filename_tmpl is None else filename_tmpl
+    if "{}" not in template:
+        raise DataError(f"template (={template!r}) must hold {{}} for the HR name, such as '{{}}x{scale}'")
     pictures = _list_pictures([hr_folder])
     _refuse_same_folder([hr_folder], lr_folder, cropped_hr_folder)
     options = {"job": "bicubic", "scale": scale}

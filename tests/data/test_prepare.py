@@ -317,6 +317,7 @@ def test_impossible_requests_say_the_remedy(hr_folder, tmp_path):
         (lambda: prepare_bicubic(tmp_path / "none", tmp_path / "X", scale=2, **QUIET), "does not exist"),
         (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=0, **QUIET), "scale"),
         (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=70, **QUIET), r"smaller than scale \(=70\)"),
+        (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=2, filename_tmpl="x", **QUIET), "must hold {}"),
         (lambda: prepare_bicubic(hr_folder, hr_folder, scale=2, **QUIET), "folder of the sources"),
         (lambda: prepare_subimages(hr_folder, tmp_path / "s", step=0, **QUIET), r"step \(=0\)"),
         (lambda: prepare_subimages(hr_folder, tmp_path / "s", filename_tmpl="{}x2", **QUIET), "not named like"),

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,3 +195,9 @@ def test_demo_without_its_pictures_says_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("hriusr.data.prepare_demo._photograph_folder", lambda: tmp_path)
     with pytest.raises(DataError, match="pip install --upgrade scikit-image"):
         prepare_demo(tmp_path / "demo", **QUIET)
+
+
+def test_readme_has_the_checksums_of_the_table():
+    readme = (Path(__file__).parents[2] / "datasets" / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{known.sha256}`" in readme for known in KNOWN_SETS.values())
+    assert all(f"hriusr prepare {name}`" in readme for name in PRESETS)
