@@ -5,6 +5,7 @@ An error in a loading process arrives as itself: one DataError with its one line
 """
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from hriusr.errors import DataError, HriusrError
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
+
+_GRACE = 30  # seconds a loading process lives on after SIGTERM, if its parent does not end it before
 
 
 class _Failure:
@@ -54,6 +57,9 @@ def _start_worker(_: int) -> None:
     """One thread a loading process: its neighbours use the other cores. OpenCV's pool does not survive a fork."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    # Ctrl-C and SLURM signal the whole group: the parent finishes its step and saves, then ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 class PictureLoader(DataLoader):

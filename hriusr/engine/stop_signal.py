@@ -7,14 +7,11 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-_WORKER_GRACE = 60  # seconds
-
 
 class StopSignal:
     """Context in which SIGINT (Ctrl-C) and SIGTERM (SLURM, docker stop) are noted instead of ending the process.
 
-    A second signal ends it at once. Processes that load data inherit the handlers: they leave it to their parent to end
-    them, so that a signal to the whole group does not break a step under way.
+    A second signal ends it at once. Processes forked meanwhile inherit the handlers; for them the old ones count.
 
     Attributes:
         number: of the signal that came, or None.
@@ -51,11 +48,7 @@ class StopSignal:
         return 128 + self.number
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._owner:  # a loading process
-            if number == signal.SIGTERM:
-                signal.alarm(_WORKER_GRACE)  # if the parent does not come back to end it
-            return
-        if self.number is not None:
+        if self.number is not None or os.getpid() != self._owner:
             self.__exit__()
             signal.raise_signal(number)
             return

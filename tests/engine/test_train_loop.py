@@ -310,14 +310,26 @@ class TestFaults:
         assert all(math.isfinite(loss) for number, loss in enumerate(losses) if number not in (2, 5, 6))
 
 
+# steps take long, so that the death of a loading process would hit one
+SLOW_RUN = """
+import json, time
+from hriusr.engine.train_loop import train
+from hriusr.models.sr_model import RestorationModel
+
+step = RestorationModel.optimize_parameters
+RestorationModel.optimize_parameters = lambda self, iteration: (step(self, iteration), time.sleep(0.3))
+train(json.load(open("opt.json")))
+"""
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_saves_and_says_how_to_go_on(run_opt, number, status, tmp_path):
     opt = run_opt(train__total_iter=100_000, datasets__train__num_worker_per_gpu=1, val=None)
     opt["logger"]["save_checkpoint_freq"] = 100_000
     (tmp_path / "opt.json").write_text(json.dumps(opt))
-    script = "import json; from hriusr.engine.train_loop import train; train(json.load(open('opt.json')))"
+    (tmp_path / "slow.py").write_text(SLOW_RUN)
     with subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "slow.py"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
@@ -326,7 +338,7 @@ def test_signal_saves_and_says_how_to_go_on(run_opt, number, status, tmp_path):
     ) as process:
         for line in process.stderr:
             if "[5/" in line:
-                os.killpg(process.pid, number)  # the whole group, as a terminal and SLURM do
+                os.killpg(process.pid, number)  # the whole group, loading processes too, as a terminal and SLURM do
                 break
         errors = process.stderr.read()
         assert process.wait(timeout=60) == status, errors
