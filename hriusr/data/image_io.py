@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = "PNG, JPEG, WebP, TIFF or BMP"
+_FATAL = 1  # OpenCV's log level
 _ORIENTATION = 0x0112  # EXIF tag; values 5..8 swap height and width
 
 
@@ -247,7 +248,8 @@ def tensor_to_image(image_CHW: torch.Tensor, dtype: type = np.uint8) -> np.ndarr
 @functools.cache
 def _quieten_opencv() -> None:
     """Stop OpenCV from writing about damaged files: the error that we raise says it."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # OpenCV 4; 5
+    set_level(_FATAL)
 
 
 def _warn_of_alpha(name: str) -> None:
