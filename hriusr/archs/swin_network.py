@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hriusr.blocks.swin_groups import PatchEmbed, ResidualGroup, channels_first, residual_connection
 from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
 from hriusr.blocks.weight_init import initialise_weights
-from hriusr.blocks.windows import pad_to_multiple
+from hriusr.blocks.windows import crop_to, pad_to_multiple
 
 _RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K; published weights expect it, files do not store it
 
@@ -102,16 +102,16 @@ class SwinNetwork(nn.Module):
         self.conv_after_body = residual_connection(resi_connection, embed_dim)
         self.head_steps = add_steps(self, build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat))
         initialise_weights(self)
-        self.register_load_state_dict_pre_hook(_forget_derived_values)
+        self._register_load_state_dict_pre_hook(_forget_derived_values)  # public only from torch 2.5 on
 
     def normalise(self, lr_BCHW: Tensor) -> Tensor:
-        """Pad pictures to multiples of the window, subtract the mean colour, bring them to the body's range and format."""
+        """Pad to multiples of the window, subtract the mean colour, convert to the range and format of the body."""
         x_BCHW = (pad_to_multiple(lr_BCHW, self.window_size) - self.mean) * self.img_range
         return x_BCHW.to(self.conv_first.weight.dtype)
 
     def denormalise(self, x_BCHW: Tensor, height: int, width: int) -> Tensor:
         """Undo normalise: back to 0..1, cut to height x width."""
-        return (x_BCHW / self.img_range + self.mean)[:, :, :height, :width]
+        return crop_to(x_BCHW / self.img_range + self.mean, height, width)
 
     def body(self, x_BCHW: Tensor) -> Tensor:
         """Return deep features (B, embed_dim, H, W) of normalised pictures."""
@@ -135,7 +135,7 @@ class SwinNetwork(nn.Module):
         return self.denormalise(sr_BCHW, lr_BCHW.shape[2] * self.upscale, lr_BCHW.shape[3] * self.upscale)
 
 
-def _forget_derived_values(_module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_unused: object) -> None:
+def _forget_derived_values(state_dict: dict[str, Tensor], prefix: str, *_unused: object) -> None:
     """Leave out index buffers and masks while loading; they are not in our networks."""
     for key in [key for key in state_dict if key.startswith(prefix) and key.rpartition(".")[2] in _DERIVED]:
         del state_dict[key]

@@ -54,16 +54,26 @@ def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
         multiple: H and W of the result divide by it.
     """
     height, width = x_BCHW.shape[-2:]
-    pad_bottom, pad_right = -height % multiple, -width % multiple
+    # In this form, with symbolic sizes, a compiler sees at once that the window divides every later size.
+    padded_height, padded_width = ((side + multiple - 1) // multiple * multiple for side in (height, width))
     if torch.compiler.is_exporting():  # one graph for every size: see reflect_indices
-        rows = reflect_indices(height, height + pad_bottom, x_BCHW.device)
-        columns = reflect_indices(width, width + pad_right, x_BCHW.device)
+        rows = reflect_indices(height, padded_height, x_BCHW.device)
+        columns = reflect_indices(width, padded_width, x_BCHW.device)
         return x_BCHW.index_select(2, rows).index_select(3, columns)
+    pad_bottom, pad_right = padded_height - height, padded_width - width
     if pad_right == 0 and pad_bottom == 0:
         return x_BCHW
     # Each axis by itself: a tall narrow map reflects its rows and replicates its columns.
     x_BCHW = F.pad(x_BCHW, (0, 0, 0, pad_bottom), mode="reflect" if pad_bottom < height else "replicate")
     return F.pad(x_BCHW, (0, pad_right, 0, 0), mode="reflect" if pad_right < width else "replicate")
+
+
+def crop_to(x_BCHW: Tensor, height: int, width: int) -> Tensor:
+    """Keep the top left height x width pixels; undoes pad_to_multiple."""
+    if torch.compiler.is_exporting():  # a slice would tie the graph to sizes that do, or do not, need cropping
+        rows, columns = (torch.arange(size, device=x_BCHW.device) for size in (height, width))
+        return x_BCHW.index_select(2, rows).index_select(3, columns)
+    return x_BCHW[..., :height, :width]
 
 
 def reflect_indices(length: int, padded_length: int, device: torch.device) -> Tensor:
@@ -75,7 +85,8 @@ def reflect_indices(length: int, padded_length: int, device: torch.device) -> Te
     index = torch.arange(padded_length, device=device)
     reflected = torch.where(index < length, index, 2 * (length - 1) - index)
     replicated = index.clamp(max=length - 1)
-    return torch.where(torch.as_tensor(padded_length - length < length, device=device), reflected, replicated)
+    reaches = reflected[-1] >= 0
+    return torch.where(reaches, reflected, replicated)
 
 
 class ShiftRegions(nn.Module):

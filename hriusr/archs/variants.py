@@ -1,0 +1,186 @@
+"""Every named size of every network: its arguments and what it costs. Tests build each and compare.
+
+A name ends with its scale: `hat_s_x4`. Option files can copy a row's arguments into network_g.
+
+Parameters are learned values; Multi-Adds are those of an output of 1280 x 720, by the rule of analysis/complexity.py.
+A new size is one more row of VARIANTS; the test of a row with wrong numbers says the right ones.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of one size at one scale.
+
+    Attributes:
+        type: registered name of the architecture.
+        arguments: the constructor's keyword arguments, upscale included.
+        parameters: learned values.
+        multi_adds: multiply-adds for an output of 1280 x 720, in units of 1e9.
+        source: where weights or numbers of this size were published.
+    """
+
+    type: str
+    arguments: Mapping[str, Any]
+    parameters: int
+    multi_adds: float
+    source: str
+
+    def network_opt(self) -> dict[str, Any]:
+        """Return the `network_g` section of an option file that builds this network."""
+        return {"type": self.type, **copy.deepcopy(dict(self.arguments))}
+
+
+def _sizes(
+    name: str, type_name: str, arguments: Mapping[str, Any], costs: Mapping[int, tuple[int, float]], source: str
+) -> dict[str, Variant]:
+    """Make the rows of one size: costs has (parameters, Multi-Adds) for each scale."""
+    return {
+        f"{name}_x{scale}": Variant(type_name, {"upscale": scale, **arguments}, parameters, multi_adds, source)
+        for scale, (parameters, multi_adds) in costs.items()
+    }
+
+
+_CLASSICAL = {
+    "embed_dim": 180,
+    "depths": [6, 6, 6, 6, 6, 6],
+    "num_heads": [6, 6, 6, 6, 6, 6],
+    "window_size": 8,
+    "mlp_ratio": 2.0,
+}
+_LIGHT = {
+    "embed_dim": 60,
+    "depths": [6, 6, 6, 6],
+    "num_heads": [6, 6, 6, 6],
+    "window_size": 8,
+    "mlp_ratio": 2.0,
+    "upsampler": "pixelshuffledirect",
+}
+_REAL_LARGE = {
+    "embed_dim": 240,
+    "depths": [6] * 9,
+    "num_heads": [8] * 9,
+    "window_size": 8,
+    "mlp_ratio": 2.0,
+    "upsampler": "nearest+conv",
+    "resi_connection": "3conv",
+}
+_HAT = {
+    "depths": [6, 6, 6, 6, 6, 6],
+    "num_heads": [6, 6, 6, 6, 6, 6],
+    "window_size": 16,
+    "mlp_ratio": 2.0,
+    "overlap_ratio": 0.5,
+    "conv_scale": 0.01,
+    "upsampler": "pixelshuffle",
+}
+_SWINIR, _SWIN2SR, _HAT_PAPER = "arXiv:2108.10257", "arXiv:2209.11345", "arXiv:2205.04437"
+
+_TINY = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "mlp_ratio": 2.0}
+_TINY_SOURCE = "ours, for tests and first tries"
+
+VARIANTS: dict[str, Variant] = {
+    **_sizes("swinir_tiny", "SwinIR", _TINY | {"upsampler": "pixelshuffledirect"}, {2: (18_500, 4.6)}, _TINY_SOURCE),
+    **_sizes("swinir_light", "SwinIR", _LIGHT, {2: (910_152, 244.4), 3: (918_267, 110.8), 4: (929_628, 63.6)}, _SWINIR),
+    **_sizes(
+        "swinir_classical",
+        "SwinIR",
+        _CLASSICAL | {"upsampler": "pixelshuffle"},
+        {2: (11_752_487, 2887.2), 3: (11_937_127, 1319.3), 4: (11_900_199, 773.8), 8: (12_047_911, 239.4)},
+        _SWINIR,
+    ),
+    **_sizes(
+        "swinir_real_m",
+        "SwinIR",
+        _CLASSICAL | {"upsampler": "nearest+conv"},
+        {2: (11_678_631, 2921.2), 4: (11_715_559, 808.5)},
+        _SWINIR,
+    ),
+    **_sizes("swinir_real_l", "SwinIR", _REAL_LARGE, {4: (28_013_059, 1813.6)}, _SWINIR),
+    **_sizes("swinir_denoise", "SwinIR", _CLASSICAL | {"upsampler": ""}, {1: (11_504_163, 11315.6)}, _SWINIR),
+    **_sizes(
+        "swinir_denoise_grey",
+        "SwinIR",
+        _CLASSICAL | {"upsampler": "", "in_chans": 1},
+        {1: (11_497_681, 11309.6)},
+        _SWINIR,
+    ),
+    **_sizes(
+        "swinir_jpeg",
+        "SwinIR",
+        _CLASSICAL | {"window_size": 7, "upsampler": "", "img_range": 255.0},
+        {1: (11_492_067, 11160.6)},
+        _SWINIR,
+    ),
+    **_sizes(
+        "swinir_jpeg_grey",
+        "SwinIR",
+        _CLASSICAL | {"window_size": 7, "upsampler": "", "img_range": 255.0, "in_chans": 1},
+        {1: (11_485_585, 11154.6)},
+        _SWINIR,
+    ),
+    **_sizes(
+        "hat_tiny",
+        "HAT",
+        _TINY | {"compress_ratio": 4, "squeeze_factor": 4, "upsampler": "pixelshuffledirect"},
+        {2: (28_552, 7.2)},
+        _TINY_SOURCE,
+    ),
+    **_sizes(
+        "hat_s",
+        "HAT",
+        _HAT | {"embed_dim": 144, "compress_ratio": 24, "squeeze_factor": 24},
+        {2: (9_473_471, 3011.4), 3: (9_658_111, 1345.7), 4: (9_621_183, 823.1)},
+        _HAT_PAPER,
+    ),
+    **_sizes(
+        "hat",
+        "HAT",
+        _HAT | {"embed_dim": 180, "compress_ratio": 3, "squeeze_factor": 30},
+        {2: (20_624_795, 5847.5), 3: (20_809_435, 2594.2), 4: (20_772_507, 1563.0)},
+        _HAT_PAPER,
+    ),
+    **_sizes(
+        "hat_l",
+        "HAT",
+        _HAT | {"depths": [6] * 12, "num_heads": [6] * 12, "embed_dim": 180, "compress_ratio": 3, "squeeze_factor": 30},
+        {2: (40_698_863, 11564.1), 3: (40_883_503, 5110.7), 4: (40_846_575, 3054.2)},
+        _HAT_PAPER,
+    ),
+    **_sizes(
+        "swin2sr_tiny",
+        "Swin2SR",
+        _TINY | {"upsampler": "pixelshuffle_aux", "num_feat": 16},
+        {2: (40_734, 8.1)},
+        _TINY_SOURCE,
+    ),
+    **_sizes(
+        "swin2sr_light",
+        "Swin2SR",
+        _LIGHT,
+        {2: (1_005_348, 248.5), 3: (1_013_463, 112.7), 4: (1_024_824, 64.7)},
+        _SWIN2SR,
+    ),
+    **_sizes(
+        "swin2sr_classical",
+        "Swin2SR",
+        _CLASSICAL | {"upsampler": "pixelshuffle"},
+        {2: (12_091_571, 2939.5), 3: (12_276_211, 1342.8), 4: (12_239_283, 787.2)},
+        _SWIN2SR,
+    ),
+    **_sizes(
+        "swin2sr_compressed",
+        "Swin2SR",
+        _CLASSICAL | {"upsampler": "pixelshuffle_aux"},
+        {4: (12_244_598, 789.0)},
+        _SWIN2SR,
+    ),
+    **_sizes(
+        "swin2sr_real_m", "Swin2SR", _CLASSICAL | {"upsampler": "nearest+conv"}, {4: (12_054_643, 821.9)}, _SWIN2SR
+    ),
+    **_sizes("swin2sr_real_l", "Swin2SR", _REAL_LARGE, {4: (28_785_859, 1847.6)}, _SWIN2SR),
+}
