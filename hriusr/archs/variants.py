@@ -78,12 +78,45 @@ _HAT = {
     "conv_scale": 0.01,
     "upsampler": "pixelshuffle",
 }
+_HRIUSR_TINY = {"embed_dim": 24, "depths": [2], "num_heads": 2, "low_resolution_depth": 1}
+_HRIUSR_CLASSICAL = {
+    "window_size": 16,
+    "ffn_kernel_size": 5,
+    "compress_ratio": 12.0,
+    "squeeze_factor": 8.0,
+    "upsampler": "pixelshuffle",
+}
 _SWINIR, _SWIN2SR, _HAT_PAPER = "arXiv:2108.10257", "arXiv:2209.11345", "arXiv:2205.04437"
 
 _TINY = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "mlp_ratio": 2.0}
 _TINY_SOURCE = "ours, for tests and first tries"
 
+_OURS = "ours, first version; sizes near SwinIR-light, HAT-S, HAT and HAT-L"
+
 VARIANTS: dict[str, Variant] = {
+    **_sizes("hriusr_tiny", "HRIUSR", _HRIUSR_TINY, {2: (56_796, 19.1)}, _TINY_SOURCE),
+    **_sizes("hriusr_light", "HRIUSR", {}, {2: (902_028, 237.0), 3: (908_523, 111.3), 4: (917_616, 60.2)}, _OURS),
+    **_sizes(
+        "hriusr_s",
+        "HRIUSR",
+        _HRIUSR_CLASSICAL | {"embed_dim": 112, "depths": [6] * 5, "num_heads": 7},
+        {2: (9_050_592, 3575.2), 3: (9_235_232, 1690.5), 4: (9_198_304, 931.3)},
+        _OURS,
+    ),
+    **_sizes(
+        "hriusr_m",
+        "HRIUSR",
+        _HRIUSR_CLASSICAL | {"embed_dim": 160, "depths": [6] * 6, "num_heads": 5},
+        {2: (20_517_045, 6065.8), 3: (20_701_685, 2852.8), 4: (20_664_757, 1554.0)},
+        _OURS,
+    ),
+    **_sizes(
+        "hriusr_l",
+        "HRIUSR",
+        _HRIUSR_CLASSICAL | {"embed_dim": 160, "depths": [6] * 12, "num_heads": 5},
+        {2: (40_557_063, 12013.1), 3: (40_741_703, 5628.2), 4: (40_704_775, 3040.8)},
+        _OURS,
+    ),
     **_sizes("swinir_tiny", "SwinIR", _TINY | {"upsampler": "pixelshuffledirect"}, {2: (18_500, 4.6)}, _TINY_SOURCE),
     **_sizes("swinir_light", "SwinIR", _LIGHT, {2: (910_152, 244.4), 3: (918_267, 110.8), 4: (929_628, 63.6)}, _SWINIR),
     **_sizes(
