@@ -1,0 +1,60 @@
+"""Every file under options/ loads as train.py or test.py would load it, with the real networks, losses and metrics."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hriusr.engine.registered import registered_components
+from hriusr.options import load_options
+from hriusr.options.inheritance import read_with_bases
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "options").rglob("*.yml"))
+# files without a network are for others to inherit
+RUNNABLE = [path for path in FILES if "network_g" in read_with_bases(path).values]
+
+
+def _make_what_it_names(values: dict, root: Path) -> None:
+    """Make empty folders and files at every path that an option file names."""
+    for dataset in values["datasets"].values():
+        for key in ("dataroot_gt", "dataroot_lq") if dataset else ():
+            if dataset.get(key):
+                (root / dataset[key]).mkdir(parents=True, exist_ok=True)
+        if dataset and dataset.get("meta_info_file"):
+            (root / dataset["meta_info_file"]).parent.mkdir(parents=True, exist_ok=True)
+            (root / dataset["meta_info_file"]).touch()
+    weights = values.get("path", {}).get("pretrain_network_g")
+    if weights:
+        (root / weights).parent.mkdir(parents=True, exist_ok=True)
+        (root / weights).touch()
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_file_loads_without_a_word(path, tmp_path, monkeypatch):
+    _make_what_it_names(read_with_bases(path).values, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    is_train = path.parent.name == "train"
+    options = load_options(path, is_train=is_train, **registered_components())
+    assert options.run.warnings == ()
+    assert options.name == path.stem
+    assert options.name.endswith(f"_x{options.scale}")
+    if not is_train:
+        assert options.path.param_key_g == "params_ema", "the running mean is what is to be tested"
+        assert all(entry.startswith("test") for entry in options.datasets)
+
+
+def test_there_are_files_to_test():
+    assert {path.parent.name for path in RUNNABLE} == {"train", "test"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_file_opens_with_what_it_gives(path):
+    assert path.read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_test_file_takes_the_weights_of_its_training(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.parent.name == "test":
+        assert values["path"]["pretrain_network_g"] == f"experiments/{path.stem}/models/net_g_latest.pth"
