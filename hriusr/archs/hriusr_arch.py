@@ -82,7 +82,7 @@ class HRIUSR(nn.Module):
             drop_path_rate: stochastic depth of the last block; grows linearly over the blocks.
             upsampler: "pixelshuffle", "pixelshuffledirect", "nearest+conv"; "" at upscale 1.
             num_feat: channels inside the upsampler ("pixelshuffledirect" has none).
-            img_range: largest value of a pixel.
+            img_range: what the range 0..1 of pixels is stretched to inside, as in SwinIR and HAT.
             use_checkpoint: recompute blocks in the backward pass: less memory, more time.
 
         Raises:
@@ -140,20 +140,21 @@ class HRIUSR(nn.Module):
         """Enlarge pictures.
 
         Args:
-            lr_BCHW: values 0..img_range, any H, W >= 1.
+            lr_BCHW: values 0..1, any H, W >= 1.
 
         Returns:
             sr_BCHW: (B, in_chans, H s, W s).
         """
         height, width = lr_BCHW.shape[-2:]
         padded = pad_to_multiple(lr_BCHW, self.size_multiple)
-        shallow = self.shallow((padded / self.img_range - self.mean).to(self.shallow.weight.dtype))
+        normalised = (padded - self.mean) * self.img_range
+        shallow = self.shallow(normalised.to(self.shallow.weight.dtype))
         deep = self.fuse(channels_first(self.norm(self.deep_features(channels_last(shallow))))) + shallow
-        detail = run_steps(self, self.upsampler_steps, deep) * self.img_range
-        enlarged = padded
+        detail = run_steps(self, self.upsampler_steps, deep) / self.img_range
+        enlarged = lr_BCHW
         if self.upscale > 1:
-            enlarged = F.interpolate(padded, scale_factor=float(self.upscale), mode="bilinear", align_corners=False)
-        return crop_to(detail + enlarged, height * self.upscale, width * self.upscale)
+            enlarged = F.interpolate(lr_BCHW, scale_factor=float(self.upscale), mode="bilinear", align_corners=False)
+        return crop_to(detail, height * self.upscale, width * self.upscale) + enlarged
 
     def deep_features(self, x_BHWC: Tensor) -> Tensor:
         """Run the residual groups over (B, H, W, C) features."""

@@ -33,7 +33,7 @@ def test_enlarges_any_size_by_any_scale(upscale, upsampler):
 def test_starts_at_the_enlarged_input():
     x = torch.rand(1, 3, 24, 40)
     enlarged = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-    assert (HRIUSR(**TINY).eval()(x) - enlarged)[..., :40, :72].abs().max() < 0.05
+    assert (HRIUSR(**TINY).eval()(x) - enlarged).abs().max() < 0.05
 
 
 def test_every_parameter_gets_a_gradient():
