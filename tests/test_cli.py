@@ -164,6 +164,67 @@ def test_upscale_that_failed_ends_with_2(tmp_path, tiny_weights):
     assert not (tmp_path / "out" / "broken.png").exists()
 
 
+def test_main_job_from_pictures_to_report(tmp_path, monkeypatch, photo):
+    """Train two steps, test and enlarge, by the shipped quickstart files with a smaller network and fewer pictures."""
+    from hriusr.data.image_io import read_image, write_image
+
+    monkeypatch.chdir(tmp_path)
+    for part, name in (("train", "astronaut"), ("test", "chelsea")):
+        write_image(Path("datasets/demo", part, "HR", f"{name}.png"), photo(name)[:96, :96])
+        lr_folder = f"datasets/demo/{part}/LR_bicubic/X2"
+        assert run_cli("prepare", "bicubic", f"datasets/demo/{part}/HR", lr_folder, "-s", "2").exit_code == 0
+    smaller = ["network_g={type: MSRResNet, num_feat: 4, num_block: 1, upscale: 2}", "num_gpu=0"]
+    steps = ["train:total_iter=2", "val:val_freq=2", "logger:use_tb_logger=false", "train:warmup_iter=-1"]
+    overrides = [word for override in smaller for word in ("--force_yml", override)]
+    result = run_cli(
+        "train",
+        str(ROOT / "options/train/quickstart_hriusr_x2.yml"),
+        *overrides,
+        *(word for override in steps for word in ("--force_yml", override)),
+    )
+    assert result.exit_code == 0, result.output
+    weights = "experiments/quickstart_hriusr_x2/models/net_g_latest.pth"
+    assert Path(weights).exists()
+    result = run_cli("test", str(ROOT / "options/test/quickstart_hriusr_x2.yml"), *overrides)
+    assert result.exit_code == 0, result.output
+    assert "held_out" in result.output
+    assert list(Path("results/quickstart_hriusr_x2").rglob("*.csv"))
+    assert list(Path("results/quickstart_hriusr_x2").rglob("chelsea*.png"))
+    result = run_cli("upscale", "datasets/demo/test/LR_bicubic/X2", "-w", weights, "-o", "big", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert read_image(next(Path("big").iterdir())).shape == (96, 96, 3)
+
+
+def test_prepare_demo_and_a_folder_of_ones_own(tmp_path):
+    result = run_cli("prepare", "demo", "--root", str(tmp_path / "demo"), "--scale", "3")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "demo/train/LR_bicubic/X3").glob("*x3.png"))) == 12
+    held_out = str(tmp_path / "demo/test/HR")
+    for arguments in (
+        ["bicubic", held_out, str(tmp_path / "lr"), "-s", "4"],
+        ["sub-images", held_out, "-o", str(tmp_path / "sub"), "--crop-size", "96", "--step", "96"],
+        ["lmdb", str(tmp_path / "lr"), str(tmp_path / "lr.lmdb"), "--template", "{}x4"],
+        ["meta-info", held_out, str(tmp_path / "meta.txt")],
+    ):
+        result = run_cli("prepare", *arguments)
+        assert result.exit_code == 0, result.output
+    assert (tmp_path / "lr" / "coffeex4.png").is_file()
+    assert (tmp_path / "meta.txt").read_text().startswith("chelsea.png (")
+    result = run_cli("prepare", "bicubic", str(tmp_path / "nowhere"), str(tmp_path / "lr"), "-s", "2")
+    assert result.exit_code == 2
+    assert "error: " in result.output
+
+
+def test_prepare_knows_the_presets_of_data():
+    from hriusr.cli_prepare import PRESETS
+    from hriusr.data import prepare_presets
+
+    assert tuple(PRESETS) == prepare_presets.PRESETS
+    result = run_cli("prepare", "set5", "--root", "no-such-folder")
+    assert result.exit_code == 2
+    assert "no pictures of Set5" in result.output
+
+
 def test_schema_is_json(tmp_path):
     printed = run_cli("options", "schema")
     assert json.loads(printed.output)["title"] == "Options"
