@@ -78,8 +78,9 @@ def read_image_bytes(content: bytes, name: str) -> np.ndarray:
     if is_tiff(content) and tiff_channels(content) > 4:
         raise DataError(f"{name} has {tiff_channels(content)} channels: save it as an RGB or grey picture")
     _quieten_opencv()
-    # IMREAD_COLOR applies EXIF's orientation; but of a TIFF it mixes alpha into the colours.
-    flags = cv2.IMREAD_UNCHANGED if is_tiff(content) else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    # In colour, the alpha of a TIFF would be mixed in. Which formats' EXIF OpenCV knows depends on its version.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_UNCHANGED if is_tiff(content) else flags
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error as error:
@@ -93,7 +94,7 @@ def read_image_bytes(content: bytes, name: str) -> np.ndarray:
     if decoded.ndim == 2:
         return cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB)
     if decoded.shape[2] == 3:
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        return _turn_upright(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), content)
     if decoded.dtype == np.uint8:  # a TIFF with alpha: OpenCV has multiplied the colours by it
         return np.array(Image.open(io.BytesIO(content)).convert("RGB"))
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB)
@@ -105,10 +106,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: the file is missing or its header is no picture's.
     """
+    _raise_pillows_limit()
     try:
         with Image.open(path) as image:
             width, height = image.size
-            is_turned = image.getexif().get(_ORIENTATION, 1) >= 5 and image.format != "TIFF"
+            is_turned = _orientation(image) >= 5
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the path") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
@@ -243,6 +245,41 @@ def tensor_to_image(image_CHW: torch.Tensor, dtype: type = np.uint8) -> np.ndarr
         image_CHW = image_CHW.nan_to_num(nan=0.0)
     image_HWC = image_CHW.clamp(0, 1).permute(1, 2, 0).contiguous().numpy() * np.iinfo(dtype).max
     return image_HWC.round().astype(dtype)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read EXIF's orientation, 1..8; a TIFF's is applied by its decoder.
+
+    Where the header holds no EXIF, getexif is not asked: it would decode a whole PNG to look behind its pixels.
+    """
+    if "exif" not in image.info or image.format == "TIFF":
+        return 1
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _turn_upright(image_HWC: np.ndarray, content: bytes) -> np.ndarray:
+    """Apply the orientation in the EXIF of a JPEG, WebP or PNG."""
+    if not any(mark in content for mark in (b"Exif\0\0", b"EXIF", b"eXIf")):
+        return image_HWC
+    _raise_pillows_limit()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            orientation = _orientation(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):  # broken EXIF: OpenCV has read the pixels
+        return image_HWC
+    if orientation >= 5:
+        image_HWC = image_HWC.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image_HWC = image_HWC[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image_HWC = image_HWC[::-1]
+    return np.ascontiguousarray(image_HWC)
+
+
+@functools.cache
+def _raise_pillows_limit() -> None:
+    """Let Pillow open the headers of all pictures that OpenCV can decode."""
+    Image.MAX_IMAGE_PIXELS = 2**30
 
 
 @functools.cache

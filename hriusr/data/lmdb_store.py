@@ -159,7 +159,8 @@ def _fill(
 ) -> list[str]:
     """Put the pictures into a new database; return the lines of its meta_info.txt."""
     lines = []
-    with lmdb.open(str(folder), map_size=map_size) as environment:
+    # nothing is synced before the end: until then the database stands in a temporary folder
+    with lmdb.open(str(folder), map_size=map_size, sync=False) as environment:
         for key, content, (height, width, channels) in pictures:
             with environment.begin(write=True) as transaction:
                 if not transaction.put(key.encode(), content, overwrite=False):

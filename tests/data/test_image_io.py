@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from hriusr import basicsr_bridge  # noqa: F401 - before the import of basicsr in a test
 from hriusr.data.image_bytes import why_damaged
@@ -87,12 +87,34 @@ def test_palette_picture_is_expanded(tmp_path, picture):
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), np.asarray(palette.convert("RGB")))
 
 
-def test_exif_orientation_is_applied(tmp_path, picture):
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_exif_orientation_is_applied(tmp_path, picture, orientation, suffix):
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(tmp_path / f"turned{suffix}", exif=exif, lossless=True)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / f"turned{suffix}"))
+    read = read_image(tmp_path / f"turned{suffix}")
+    np.testing.assert_array_equal(read, np.asarray(upright))
+    assert image_size(tmp_path / f"turned{suffix}") == read.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_jpegs_orientation_is_applied_as_basicsr_does(tmp_path, picture, orientation):
+    from basicsr.utils import imfrombytes
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     Image.fromarray(picture).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    assert read_image(tmp_path / "turned.jpg").shape == (picture.shape[1], picture.shape[0], 3)
-    assert image_size(tmp_path / "turned.jpg") == (picture.shape[1], picture.shape[0])
+    read = read_image(tmp_path / "turned.jpg")
+    np.testing.assert_array_equal(read[..., ::-1], imfrombytes((tmp_path / "turned.jpg").read_bytes()))
+    assert image_size(tmp_path / "turned.jpg") == read.shape[:2]
+
+
+def test_broken_exif_does_not_matter(picture):
+    content = encode_image(picture, ".jpg")
+    broken = content[:2] + b"\xff\xe1\x00\x0cExif\0\0rubb" + content[2:]
+    np.testing.assert_array_equal(read_image_bytes(broken, "x.jpg"), read_image_bytes(content, "x.jpg"))
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
@@ -256,3 +278,12 @@ def test_odd_tensors_become_pictures_or_errors(caplog):
 def test_png_checksums_are_those_of_zlib(picture):
     content = encode_image(picture, ".png")
     assert struct.unpack(">I", content[-4:])[0] == zlib.crc32(b"IEND")
+
+
+def test_size_is_read_without_decoding(tmp_path, picture, monkeypatch):
+    for suffix in IMAGE_SUFFIXES:
+        write_image(tmp_path / f"x{suffix}", picture)
+    monkeypatch.setattr(Image.Image, "load", None)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    for suffix in IMAGE_SUFFIXES:
+        assert image_size(tmp_path / f"x{suffix}") == picture.shape[:2]
