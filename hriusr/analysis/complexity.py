@@ -34,7 +34,7 @@ def count_multi_adds(network: nn.Module, height: int | None = None, width: int |
     """
     height = height or math.ceil(_OUTPUT_HEIGHT / network.upscale)
     width = width or math.ceil(_OUTPUT_WIDTH / network.upscale)
-    network = copy.deepcopy(network).to("meta").eval()
+    network = copy.deepcopy(network).to("meta").eval().requires_grad_(False)
     for module in network.modules():
         if getattr(module, "regions", None) is not None:
             module.regions = None  # masks travel as channels of query and key, which would count
