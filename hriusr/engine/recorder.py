@@ -16,6 +16,7 @@ import numpy as np
 
 from hriusr.atomic_file import write_atomically
 from hriusr.engine.run_state import RunState
+from hriusr.errors import HriusrError
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,13 @@ class Recorder:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         plain = {key: _json_number(value) if isinstance(value, float) else value for key, value in line.items()}
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise HriusrError(
+                f"cannot write {self.path}: {error.strerror}; make room, go on with --auto_resume"
+            ) from error
 
 
 def _json_number(value: float) -> float | str | None:

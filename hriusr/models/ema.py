@@ -17,20 +17,19 @@ class ExponentialMovingAverage:
         """Copy the network as it is.
 
         Args:
-            source: the bare network that is trained; neither wrapped nor compiled.
+            source: the bare network that is trained; neither wrapped nor compiled, and not moved from here on.
         """
         self.source = source
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         saved = set(source.state_dict())
-        self._averaged_names = [name for name, _ in source.named_parameters()]
-        self._copied_names = []
-        for name, buffer in source.named_buffers():
-            if name not in saved:
-                continue
-            if buffer.is_floating_point() and bool(torch.isfinite(buffer).all()):
-                self._averaged_names.append(name)
-            else:
-                self._copied_names.append(name)
+        pairs = list(zip(self.network.parameters(), source.parameters(), strict=True))
+        buffers = zip(self.network.named_buffers(), source.buffers(), strict=True)
+        self._averaged = [(average.detach(), value.detach()) for average, value in pairs]
+        self._copied: list[tuple[Tensor, Tensor]] = []
+        for (name, average), value in buffers:
+            if name in saved:
+                is_averaged = value.is_floating_point() and bool(torch.isfinite(value).all())
+                (self._averaged if is_averaged else self._copied).append((average, value))
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
@@ -39,18 +38,10 @@ class ExponentialMovingAverage:
         Args:
             decay: 0..1; 0 copies.
         """
-        averages, sources = _tensors(self.network, self._averaged_names), _tensors(self.source, self._averaged_names)
+        averages, values = map(list, zip(*self._averaged, strict=True))
         if decay == 0:
-            torch._foreach_copy_(averages, sources)
+            torch._foreach_copy_(averages, values)
         else:
-            torch._foreach_lerp_(averages, sources, 1 - decay)
-        for average, value in zip(
-            _tensors(self.network, self._copied_names), _tensors(self.source, self._copied_names), strict=True
-        ):
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        for average, value in self._copied:
             average.copy_(value)
-
-
-def _tensors(network: nn.Module, names: list[str]) -> list[Tensor]:
-    """Look tensors up anew each time: loading weights or moving a network may have replaced them."""
-    found = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return [found[name].detach() for name in names]

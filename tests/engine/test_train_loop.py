@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import random
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ from hriusr.engine import training_run
 from hriusr.engine.train_loop import train
 from hriusr.errors import DataError, HriusrError, OptionsError, WeightsError
 from hriusr.models.sr_model import RestorationModel
+from hriusr.options import load_options
 
 REPOSITORY = Path(__file__).parents[2]
 TIMES = ("it_per_s", "data_share")
@@ -308,6 +310,49 @@ class TestFaults:
         losses = [line["l_pix"] for line in records() if line["kind"] == "train"]
         assert losses[2] is None
         assert all(math.isfinite(loss) for number, loss in enumerate(losses) if number not in (2, 5, 6))
+
+
+@pytest.mark.slow
+def test_run_killed_at_random_moments_ends_up_the_same(run_opt, tmp_path):
+    opt = run_opt(train__total_iter=40, datasets__train__num_worker_per_gpu=1, auto_resume=True)
+    opt["logger"]["save_checkpoint_freq"] = 3
+    opt["val"]["val_freq"] = 10
+    train(opt)
+    expected = records()
+    shutil.move("experiments/tiny", "whole")
+    (tmp_path / "opt.json").write_text(json.dumps(opt))
+    (tmp_path / "slow.py").write_text(SLOW_RUN.replace("0.3", "0.02"))
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    moments = random.Random(1)
+    for patience in (*(moments.uniform(0.1, 1.0) for _ in range(6)), 300):
+        with subprocess.Popen(
+            [sys.executable, "slow.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stderr:
+                if "INFO: steps " in line:
+                    break
+            try:
+                process.communicate(timeout=patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    assert process.returncode == 0
+    assert records() == expected
+    assert_same_checkpoint("whole", "experiments/tiny", 40)
+
+
+def test_option_file_is_kept_beside_the_options_in_force(run_opt):
+    opt = run_opt(train__total_iter=3, val=None)
+    for key in ("is_train", "dist", "rank", "world_size", "auto_resume", "root_path"):
+        del opt[key]
+    opt["path"] = {}
+    for dataset_opt in opt["datasets"].values():
+        del dataset_opt["phase"], dataset_opt["scale"]
+    Path("mine.yml").write_text("# a word of mine\n" + yaml.safe_dump(opt))
+    train(load_options("mine.yml", is_train=True))
+    assert Path("experiments/tiny/mine.yml").read_text().startswith("# a word of mine")
+    assert (
+        yaml.safe_load(Path("experiments/tiny/options_in_force.yml").read_text())["train"]["max_nonfinite_steps"] == 100
+    )
 
 
 # steps take long, so that the death of a loading process would hit one
