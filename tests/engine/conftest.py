@@ -1,6 +1,8 @@
 """A tiny training run on real pictures."""
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,14 @@ def run_opt(tmp_path, photo, monkeypatch):
         return opt
 
     return make
+
+
+@pytest.fixture
+def records():
+    """Return a function: folder of a run -> lines of its metrics.jsonl, without times."""
+
+    def read(folder="experiments/tiny"):
+        lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key not in ("it_per_s", "data_share")} for line in lines]
+
+    return read
