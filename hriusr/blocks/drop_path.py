@@ -43,7 +43,12 @@ def drop_path_rates(last_rate: float, depths: Sequence[int]) -> list[list[float]
 
     Returns:
         One list a group, one rate a block.
+
+    Raises:
+        ValueError: last_rate is out of range.
     """
+    if not 0 <= last_rate < 1:
+        raise ValueError(f"drop_path_rate (={last_rate}) must lie in 0 <= drop_path_rate < 1")
     num_steps = max(sum(depths) - 1, 1)
     rates = (last_rate * step / num_steps for step in range(sum(depths)))
     return [[next(rates) for _ in range(depth)] for depth in depths]

@@ -48,3 +48,5 @@ def test_drop_path_rates_grow_linearly_over_all_blocks():
 def test_drop_path_rate_out_of_range_is_refused(rate):
     with pytest.raises(ValueError, match="drop_path rate"):
         DropPath(rate)
+    with pytest.raises(ValueError, match="drop_path_rate"):
+        drop_path_rates(rate, [2])
