@@ -88,10 +88,43 @@ _HRIUSR_CLASSICAL = {
 }
 _SWINIR, _SWIN2SR, _HAT_PAPER = "arXiv:2108.10257", "arXiv:2209.11345", "arXiv:2205.04437"
 
+_HRVIT_TINY = {
+    "embed_dims": [16, 32],
+    "depths": [[1], [1, 1]],
+    "head_dim": 8,
+    "stripe_widths": [2, 2],
+    "stripe_lengths": [16, 16],
+}
+_HRVIT_SMALL = {
+    "embed_dims": [128, 192, 256],
+    "depths": [[6], [6, 4], [6, 4, 2], [6, 4, 2]],
+    "head_dim": 32,
+    "upsampler": "pixelshuffle",
+}
+_MOBILEVIT_TINY = {
+    "embed_dim": 16,
+    "transformer_dim": 16,
+    "depths": [2],
+    "num_heads": 2,
+    "window_size": 8,
+    "inverted_depth": 1,
+}
+_MOBILEVIT_SMALL = {
+    "embed_dim": 112,
+    "transformer_dim": 168,
+    "depths": [4] * 6,
+    "num_heads": 6,
+    "upsampler": "pixelshuffle",
+}
+_INVOLUTION_SMALL = {"embed_dim": 144, "depths": [8] * 6, "upsampler": "pixelshuffle"}
+
 _TINY = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "mlp_ratio": 2.0}
 _TINY_SOURCE = "ours, for tests and first tries"
 
 _OURS = "ours, first version; sizes near SwinIR-light, HAT-S, HAT and HAT-L"
+_HRVIT = "ours, after arXiv:2111.01236; sizes near SwinIR-light and HAT-S"
+_MOBILEVIT = "ours, after arXiv:2110.02178; sizes near SwinIR-light and HAT-S"
+_INVOLUTION = "ours, after arXiv:2103.06255; sizes near SwinIR-light and HAT-S"
 
 VARIANTS: dict[str, Variant] = {
     **_sizes("hriusr_tiny", "HRIUSR", _HRIUSR_TINY, {2: (56_796, 19.1)}, _TINY_SOURCE),
@@ -216,4 +249,34 @@ VARIANTS: dict[str, Variant] = {
         "swin2sr_real_m", "Swin2SR", _CLASSICAL | {"upsampler": "nearest+conv"}, {4: (12_054_643, 821.9)}, _SWIN2SR
     ),
     **_sizes("swin2sr_real_l", "Swin2SR", _REAL_LARGE, {4: (28_785_859, 1847.6)}, _SWIN2SR),
+    **_sizes("hrvit_sr_tiny", "HRViTSR", _HRVIT_TINY, {2: (23_192, 4.0)}, _TINY_SOURCE),
+    **_sizes("hrvit_sr_light", "HRViTSR", {}, {2: (875_496, 229.8), 4: (891_084, 59.3)}, _HRVIT),
+    **_sizes(
+        "hrvit_sr_light_imprinting",
+        "HRViTSR",
+        {"resampling": "imprinting"},
+        {2: (936_872, 240.4), 4: (952_460, 63.6)},
+        _HRVIT,
+    ),
+    **_sizes("hrvit_sr_s", "HRViTSR", _HRVIT_SMALL, {2: (9_235_731, 1488.7), 4: (9_383_443, 412.8)}, _HRVIT),
+    **_sizes("mobilevit_sr_tiny", "MobileViTSR", _MOBILEVIT_TINY, {2: (20_220, 4.9)}, _TINY_SOURCE),
+    **_sizes("mobilevit_sr_light", "MobileViTSR", {}, {2: (954_692, 246.0), 4: (972_872, 65.3)}, _MOBILEVIT),
+    **_sizes(
+        "mobilevit_sr_s", "MobileViTSR", _MOBILEVIT_SMALL, {2: (9_367_779, 2326.3), 4: (9_515_491, 644.4)}, _MOBILEVIT
+    ),
+    **_sizes(
+        "involution_sr_tiny",
+        "InvolutionSR",
+        {"embed_dim": 16, "depths": [2, 2], "group_channels": 8},
+        {2: (18_164, 4.8)},
+        _TINY_SOURCE,
+    ),
+    **_sizes("involution_sr_light", "InvolutionSR", {}, {2: (902_828, 224.8), 4: (923_600, 57.4)}, _INVOLUTION),
+    **_sizes(
+        "involution_sr_s",
+        "InvolutionSR",
+        _INVOLUTION_SMALL,
+        {2: (8_615_555, 2061.5), 4: (8_763_267, 550.5)},
+        _INVOLUTION,
+    ),
 }
