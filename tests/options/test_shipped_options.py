@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hriusr.archs.registry import complete_network_opt
+from hriusr.archs.variants import VARIANTS
 from hriusr.engine.registered import registered_components
 from hriusr.options import load_options
 from hriusr.options.inheritance import read_with_bases
@@ -12,7 +14,7 @@ from hriusr.options.inheritance import read_with_bases
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "options").rglob("*.yml"))
 # files without a network are for others to inherit
-RUNNABLE = [path for path in FILES if "network_g" in read_with_bases(path).values]
+RUNNABLE = [path for path in FILES if "type" in read_with_bases(path).values.get("network_g", {})]
 
 
 def _make_what_it_names(values: dict, root: Path) -> None:
@@ -42,6 +44,13 @@ def test_shipped_file_loads_without_a_word(path, tmp_path, monkeypatch):
     if not is_train:
         assert options.path.param_key_g == "params_ema", "the running mean is what is to be tested"
         assert all(entry.startswith("test") for entry in options.datasets)
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_named_size_is_the_one_of_the_table(path):
+    if path.stem in VARIANTS:
+        network_g = read_with_bases(path).values["network_g"]
+        assert complete_network_opt(network_g) == complete_network_opt(VARIANTS[path.stem].network_opt())
 
 
 def test_there_are_files_to_test():
