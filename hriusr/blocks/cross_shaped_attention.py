@@ -15,7 +15,7 @@ from hriusr.blocks.attention_core import MASKED, attend
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.mix_cfn import MixCFN
 from hriusr.blocks.swin_groups import channels_first, channels_last
-from hriusr.blocks.windows import window_merge, window_partition
+from hriusr.blocks.windows import crop_to, window_merge, window_partition
 
 
 def attend_in_stripes(q_BHWC: Tensor, v_BHWC: Tensor, stripe_size: tuple[int, int], num_heads: int) -> Tensor:
@@ -51,7 +51,7 @@ def attend_in_stripes(q_BHWC: Tensor, v_BHWC: Tensor, stripe_size: tuple[int, in
         k_MhNd = torch.cat((k_MhNd, outside_BMhN1.flatten(0, 1).to(k_MhNd.dtype)), -1)
     y_MNC = attend(q_MhNd, k_MhNd, v_MhNd).transpose(1, 2).flatten(2)
     y_BHWC = window_merge(y_MNC, stripe_size, full_height, full_width)
-    return y_BHWC[:, :height, :width] if is_padded else y_BHWC
+    return channels_last(crop_to(channels_first(y_BHWC), height, width)) if is_padded else y_BHWC
 
 
 class CrossShapedAttention(nn.Module):
