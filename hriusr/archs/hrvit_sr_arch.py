@@ -27,7 +27,7 @@ class HRViTSR(ResidualNetwork):
         depths: Sequence[Sequence[int]] = ((6,), (6, 2), (6, 2, 2)),
         head_dim: int = 24,
         stripe_widths: Sequence[int] = (4, 4, 4),
-        stripe_lengths: Sequence[int] = (64, 64, 32),
+        stripe_lengths: Sequence[int] = (64, 32, 16),
         mlp_ratio: float = 2.0,
         resampling: str = "conv",
         window_size: int = 8,
@@ -46,7 +46,8 @@ class HRViTSR(ResidualNetwork):
             depths: for each stage, the blocks of each of its branches; the last stage has all branches.
             head_dim: channels of a head; half the channels of a branch are a multiple of it, or fewer than it.
             stripe_widths: for each branch, rows of a horizontal and columns of a vertical stripe, its pixels.
-            stripe_lengths: for each branch, the longest a stripe may be, its pixels.
+            stripe_lengths: for each branch, the longest a stripe may be, its pixels. By default 64 pixels of the
+                picture in every branch: a training patch of 64 x 64 shows no longer ones, and tiles start at multiples.
             mlp_ratio: hidden channels of the feed-forward parts, in parts of the branch's channels.
             resampling: how maps shrink between branches: "conv" as in HRViT, "imprinting" or "merging".
             window_size: side of the imprinting's windows, pixels; a multiple of 2^(branches - 1). Without effect

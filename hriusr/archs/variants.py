@@ -250,15 +250,15 @@ VARIANTS: dict[str, Variant] = {
     ),
     **_sizes("swin2sr_real_l", "Swin2SR", _REAL_LARGE, {4: (28_785_859, 1847.6)}, _SWIN2SR),
     **_sizes("hrvit_sr_tiny", "HRViTSR", _HRVIT_TINY, {2: (23_192, 4.0)}, _TINY_SOURCE),
-    **_sizes("hrvit_sr_light", "HRViTSR", {}, {2: (875_496, 229.8), 4: (891_084, 59.3)}, _HRVIT),
+    **_sizes("hrvit_sr_light", "HRViTSR", {}, {2: (875_496, 223.5), 4: (891_084, 56.8)}, _HRVIT),
     **_sizes(
         "hrvit_sr_light_imprinting",
         "HRViTSR",
         {"resampling": "imprinting"},
-        {2: (936_872, 240.4), 4: (952_460, 63.6)},
+        {2: (936_872, 234.1), 4: (952_460, 61.1)},
         _HRVIT,
     ),
-    **_sizes("hrvit_sr_s", "HRViTSR", _HRVIT_SMALL, {2: (9_235_731, 1488.7), 4: (9_383_443, 412.8)}, _HRVIT),
+    **_sizes("hrvit_sr_s", "HRViTSR", _HRVIT_SMALL, {2: (9_235_731, 1451.3), 4: (9_383_443, 398.2)}, _HRVIT),
     **_sizes("mobilevit_sr_tiny", "MobileViTSR", _MOBILEVIT_TINY, {2: (20_220, 4.9)}, _TINY_SOURCE),
     **_sizes("mobilevit_sr_light", "MobileViTSR", {}, {2: (954_692, 246.0), 4: (972_872, 65.3)}, _MOBILEVIT),
     **_sizes(

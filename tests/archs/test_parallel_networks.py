@@ -302,3 +302,9 @@ def test_wrong_arguments_name_themselves(kind, arguments, message):
 def test_light_sizes_stay_within_a_million_parameters(name):
     assert VARIANTS[name].parameters <= 1_000_000
     assert VARIANTS[name].multi_adds <= {2: 250, 4: 66}[VARIANTS[name].arguments["upscale"]]
+
+
+@pytest.mark.parametrize(("kind", "multiple"), [(HRViTSR, 64), (MobileViTSR, 16), (InvolutionSR, 1)])
+def test_windows_of_the_light_sizes_repeat_within_a_training_patch(kind, multiple):
+    with torch.device("meta"):
+        assert kind().size_multiple == multiple
