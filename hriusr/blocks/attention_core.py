@@ -64,7 +64,7 @@ def _attend_explicit(
 ) -> Tensor:
     scores_MhPN = q_MhPd @ k_MhNd.transpose(-1, -2)
     if bias is not None:
-        scores_MhPN = scores_MhPN + bias.to(scores_MhPN.dtype)
+        scores_MhPN += bias.to(scores_MhPN.dtype)  # in place: the product is needed by nothing else, backward included
     if renorm == "softmax":
         # Half-precision scores are normalised in float32 inside softmax; the weights come back in their own format.
         return scores_MhPN.softmax(-1).to(v_MhNe.dtype) @ v_MhNe
