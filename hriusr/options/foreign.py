@@ -122,7 +122,7 @@ def drop_keys_of_refused_datasets(document: Document) -> None:
     """Drop keys that the schema does not know from datasets that are refused anyway; one word on those is enough."""
     datasets = document.values.get("datasets")
     for dataset in datasets.values() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and dataset.get("type") in REFUSED_DATASETS:
+        if isinstance(dataset, dict) and str(dataset.get("type")) in REFUSED_DATASETS:
             for key in set(dataset) - set(DatasetOptions.model_fields):
                 del dataset[key]
 

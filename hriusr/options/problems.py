@@ -79,8 +79,8 @@ def note_validation_errors(
         problems: where to note the errors.
     """
     details = [(_path_in_document(detail["loc"], values), detail) for detail in error.errors(include_url=False)]
-    # misspelt keys first: what they stand for is then not missing; then from the end, so that list indices stay right
-    details.sort(key=lambda item: (item[1]["type"] == "extra_forbidden", item[0]), reverse=True)
+    # misspelt keys first: what they stand for is then not missing
+    details.sort(key=lambda item: item[1]["type"] != "extra_forbidden")
     for path, detail in details:
         if detail["type"] == "extra_forbidden":
             key = str(path[-1])
@@ -99,9 +99,10 @@ def note_validation_errors(
             problems.taken_out.add(path[:-1] or path)
             _take_out(values, path[:-1])
         else:
-            problems.error(path, _wrong_value(path, _value_at(values, path), detail["msg"]))
-            problems.taken_out.add(path)
-            _take_out(values, path)
+            problems.error(path, _wrong_value(path, detail["input"], detail["msg"]))
+            in_list = isinstance(_value_at(values, path[:-1]), list)
+            problems.taken_out.add(path[:-1] if in_list else path)
+            _take_out(values, path[:-1] if in_list else path)
 
 
 def dotted(path: tuple[Any, ...]) -> str:
@@ -129,7 +130,8 @@ def _missing_key(path: KeyPath, schema: type[BaseModel]) -> str:
 
 
 def _wrong_value(path: KeyPath, value: Any, message: str) -> str:
-    written = "a section" if isinstance(value, dict) else f"={value!r}"
+    is_section = isinstance(value, (dict, BaseModel))
+    written = "a section" if is_section else f"={value:g}" if isinstance(value, float) else f"={value!r}"
     return f"{dotted(path)} ({written}): {_plain(message)}"
 
 
@@ -167,16 +169,18 @@ def _path_in_document(location: tuple[Any, ...], values: Any) -> KeyPath:
 
 
 def _value_at(values: Any, path: KeyPath) -> Any:
+    """Return what stands at a path; None where it leads nowhere."""
     for key in path:
-        values = values[int(key)] if isinstance(values, list) else values.get(key) if isinstance(values, dict) else None
+        if isinstance(values, dict):
+            values = values.get(key)
+        else:
+            values = values[int(key)] if isinstance(values, list) and int(key) < len(values) else None
     return values
 
 
 def _take_out(values: dict[str, Any], path: KeyPath) -> None:
     holder = _value_at(values, path[:-1]) if path else None
-    if isinstance(holder, list) and int(path[-1]) < len(holder):
-        del holder[int(path[-1])]
-    elif isinstance(holder, dict):
+    if isinstance(holder, dict):
         holder.pop(path[-1], None)
 
 

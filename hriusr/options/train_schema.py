@@ -22,8 +22,11 @@ class OptimizerOptions(Section):
     type: Literal["Adam", "AdamW"] = Field("Adam", description="AdamW decouples weight decay (arXiv:1711.05101).")
     lr: PositiveReal = Field(description="Learning rate at the start, after warm-up. SwinIR and HAT: 2e-4.")
     weight_decay: NonNegativeReal | None = Field(None, description="Factor of the decay; SwinIR and HAT: 0.")
-    betas: tuple[Fraction, Fraction] | None = Field(
-        None, description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99]."
+    betas: list[Fraction] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99].",
     )
     eps: PositiveReal | None = Field(None, description="Added to the denominator; torch's default is 1e-8.")
     amsgrad: bool | None = Field(None, description="Divide by the largest mean square so far (AMSGrad); default false.")

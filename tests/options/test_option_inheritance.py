@@ -25,7 +25,7 @@ def test_child_overlays_mappings_and_replaces_lists(load_child):
     assert options.train.scheduler.milestones == [9]
     assert options.train.scheduler.gamma == 0.5
     assert options.train.optim_g.lr == 1e-3
-    assert options.train.optim_g.betas == (0.9, 0.99)
+    assert options.train.optim_g.betas == [0.9, 0.99]
 
 
 def test_name_is_not_inherited(load_child):

@@ -17,7 +17,7 @@ from hriusr.options import load_options
         ("lr: 2e-4", "lr", 2e-4),
         ("lr: '0.0002'", "lr", 2e-4),
         ("weight_decay: 1e-2", "weight_decay", 0.01),
-        ("betas: [9e-1, 0.99]", "betas", (0.9, 0.99)),
+        ("betas: [9e-1, 0.99]", "betas", [0.9, 0.99]),
     ],
 )
 def test_numbers_are_read_by_what_the_field_wants(load, written, key, value):
@@ -59,7 +59,7 @@ def test_train_options_in_basicsr_form(load, workplace):
     assert opt["datasets"]["val"]["phase"] == "val"
     assert opt["datasets"]["val"]["scale"] == 2
     assert "mean" not in opt["datasets"]["train"], "BasicSR asks whether the key is there"
-    assert opt["train"]["optim_g"] == {"type": "Adam", "lr": 2e-4, "weight_decay": 0.0, "betas": (0.9, 0.99)}
+    assert opt["train"]["optim_g"] == {"type": "Adam", "lr": 2e-4, "weight_decay": 0.0, "betas": [0.9, 0.99]}
     assert opt["train"]["scheduler"] == {"type": "MultiStepLR", "milestones": [50, 80], "gamma": 0.5}
     assert opt["network_g"] == {"type": "PlainNet", "upscale": 2, "depths": [2, 2], "conv_scale": 0.01}
 
