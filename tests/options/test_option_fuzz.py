@@ -11,7 +11,7 @@ from option_texts import LOOKUPS, TEST_TEXT, TRAIN_TEXT
 from hriusr.errors import OptionsError
 from hriusr.options import load_options
 
-VALUES = [None, "word", [], {}, [1], [None], {"a": 1}, {"type": 5}, True, -1, 0, 1.5, "1e5", float("nan"), 10**30]
+VALUES = [None, "word", [None], {}, {"type": 5}, True, -1, 1.5, float("nan")]
 
 
 def _paths(value, path=()):
