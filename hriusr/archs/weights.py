@@ -105,7 +105,8 @@ def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, 
     """
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"no weights file {path}; check path.pretrain_network_g (relative to where you run)")
+        kind = "a folder, not a weights file" if path.is_dir() else "not there (paths are relative to where you run)"
+        raise WeightsError(f"weights {path}: {kind}; give a .pth or .safetensors file")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     content = load_torch_file(path)
@@ -144,13 +145,15 @@ def load_torch_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         told = [line for line in str(error).splitlines() if "WeightsUnpickler error" in line]
-        reason = told[0].split("WeightsUnpickler error:")[-1].strip() if told else "no pickle that can be read"
+        reason = told[0].split("WeightsUnpickler error:")[-1].strip() if told else "it was refused"
+        if not told and not zipfile.is_zipfile(path):
+            raise WeightsError(f"{path} is no weights file, or a damaged one: give a .pth or .safetensors") from error
         raise WeightsError(
             f"{path} is damaged, or holds more than tensors and plain values, which is not loaded since it can run "
             f"any code ({reason}); save its state_dict alone"
         ) from error
     except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         raise WeightsError(f"{path} cannot be read ({reason}); it is damaged or cut short: use another copy") from error
 
 
@@ -170,8 +173,8 @@ def network_from_weights(path: str | Path, prefer_ema: bool = True) -> nn.Module
     state, network_opt = load_weights(path, prefer_ema)
     if network_opt is None:
         raise WeightsError(
-            f"{path} does not say what network it belongs to; it {describe_file(state, None)}. "
-            "Remedy: name the network in an option file (network_g) and the file in path.pretrain_network_g"
+            f"{path} does not say with what arguments its network was built; it {describe_file(state, None)}. "
+            "Remedy: an option file with them (network_g) and this file (path.pretrain_network_g) for hriusr test"
         )
     try:
         network = build_network(network_opt)

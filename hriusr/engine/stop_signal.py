@@ -1,11 +1,9 @@
 """SIGINT and SIGTERM as a wish to stop: the loop finishes its step, saves, and leaves with the shell's exit status."""
 
-import logging
 import os
 import signal
+import sys
 from types import FrameType
-
-logger = logging.getLogger(__name__)
 
 
 class StopSignal:
@@ -23,8 +21,10 @@ class StopSignal:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignal":
-        """Take the signals over; only the main thread can, elsewhere they stay as they are."""
+        """Take the signals over; only the main thread can, and a signal that is ignored (nohup, &) stays so."""
         for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._note)
             except ValueError:
@@ -53,4 +53,6 @@ class StopSignal:
             signal.raise_signal(number)
             return
         self.number = number
-        logger.warning("%s: stopping after this step; once more stops at once, without saving", self.name)
+        # Not by a logger: the signal may have come while one was writing, and streams cannot be reentered
+        notice = f"{self.name}: stopping after this step; once more stops at once, without saving\n"
+        os.write(sys.__stderr__.fileno(), notice.encode())

@@ -109,7 +109,7 @@ def test_loading_in_part_skips_other_shapes(network):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"no weights file .*absent\.pth"):
+    with pytest.raises(WeightsError, match=r"weights .*absent\.pth: not there"):
         load_weights(tmp_path / "absent.pth")
 
 
@@ -146,7 +146,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 def test_file_without_network_asks_for_an_option_file(tmp_path, network):
     torch.save({"params": network.state_dict()}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=r"does not say what network.*seems to be of MSRResNet.*network_g"):
+    with pytest.raises(WeightsError, match=r"does not say with what arguments.*seems to be of MSRResNet.*network_g"):
         network_from_weights(tmp_path / "net.pth")
 
 

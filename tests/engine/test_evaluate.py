@@ -158,7 +158,7 @@ def test_window_network_of_basicsr_takes_any_size(run_opt):
 
 class TestFaults:
     def test_missing_weights_are_named_before_anything_is_written(self, run_opt):
-        with pytest.raises(WeightsError, match=r"no weights file none\.pth"):
+        with pytest.raises(WeightsError, match=r"weights none\.pth: not there"):
             run_test(run_opt(is_train=False, path__pretrain_network_g="none.pth"))
         assert not Path("results").exists()
 

@@ -23,7 +23,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 # steps take long, so that the death of a loading process would hit one
 SLOW_RUN = """
-import json, time
+import json, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from hriusr.engine.train_loop import train
 from hriusr.models.sr_model import RestorationModel
 

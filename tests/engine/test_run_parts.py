@@ -145,6 +145,15 @@ def test_last_weights_have_a_second_name(tmp_path, monkeypatch, can_link):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net_g_7.pth", "net_g_latest.pth"]
 
 
+@pytest.fixture
+def heard_interrupt():
+    """SIGINT as Python has it in a terminal, also where a shell started the tests with it ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("heard_interrupt")
 def test_first_signal_is_noted_and_the_second_ends_the_process():
     with StopSignal() as stop:
         assert stop.number is None
@@ -153,6 +162,14 @@ def test_first_signal_is_noted_and_the_second_ends_the_process():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("heard_interrupt")
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number is None
 
 
 def test_speed_leaves_pauses_out(monkeypatch):
