@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hriusr.archs.hat_arch import HAT
+from hriusr.archs.registry import build_network
 from hriusr.archs.swin2sr_arch import Swin2SR
 from hriusr.archs.swinir_arch import SwinIR
 from hriusr.basicsr_bridge import ARCH_REGISTRY, REPLACED
@@ -176,6 +177,28 @@ def test_defaults_build_a_network_that_runs(network_type):
     with torch.device("meta"):
         network = network_type()
         assert network(torch.rand(1, 3, 10, 9)).shape == (1, 3, 20, 18)
+
+
+NETWORK_G = {  # keys and values as the originals' option files have them
+    "HAT": {
+        "type": "HAT", "upscale": 4, "in_chans": 3, "img_size": 64, "window_size": 16, "compress_ratio": 3,
+        "squeeze_factor": 30, "conv_scale": 0.01, "overlap_ratio": 0.5, "img_range": 1.0,
+        "depths": [6, 6, 6, 6, 6, 6], "embed_dim": 180, "num_heads": [6, 6, 6, 6, 6, 6], "mlp_ratio": 2,
+        "upsampler": "pixelshuffle", "resi_connection": "1conv",
+    },
+    "SwinIR": {
+        "type": "SwinIR", "upscale": 4, "in_chans": 3, "img_size": 48, "window_size": 8, "img_range": 1.0,
+        "depths": [6, 6, 6, 6, 6, 6], "embed_dim": 180, "num_heads": [6, 6, 6, 6, 6, 6], "mlp_ratio": 2,
+        "upsampler": "pixelshuffle", "resi_connection": "1conv",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("HAT", 20_772_507), ("SwinIR", 11_900_199)])
+def test_network_g_of_the_originals_option_files_builds(name, parameters):
+    with torch.device("meta"):
+        network = build_network(NETWORK_G[name])
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("network_type", [SwinIR, HAT, Swin2SR])
