@@ -7,6 +7,6 @@ ensure_environment test
 cd "$ROOT"
 
 say "ruff"
-"$PYTHON" -m ruff check hriusr tests
+"$PYTHON" -m ruff check .
 say "pytest"
 "$PYTHON" -m pytest -q "$@"

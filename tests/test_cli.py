@@ -105,7 +105,9 @@ def test_cli_ends_like_the_scripts():
 
 def test_cli_passes_everything_on(monkeypatch):
     seen = {}
-    monkeypatch.setattr("hriusr.cli.run_option_file", lambda file, **arguments: seen.update(file=file, **arguments))
+    monkeypatch.setattr(
+        "hriusr.cli.commands.run_option_file", lambda file, **arguments: seen.update(file=file, **arguments)
+    )
     result = run_cli("train", "a.yml", "--force_yml", "a=1", "--force_yml", "b:c=2", "--auto_resume", "--debug")
     assert result.exit_code == 0, result.output
     assert seen == {
@@ -216,7 +218,7 @@ def test_prepare_demo_and_a_folder_of_ones_own(tmp_path):
 
 
 def test_prepare_knows_the_presets_of_data():
-    from hriusr.cli_prepare import PRESETS
+    from hriusr.cli.prepare import PRESETS
     from hriusr.data import prepare_presets
 
     assert tuple(PRESETS) == prepare_presets.PRESETS

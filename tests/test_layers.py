@@ -27,12 +27,13 @@ LAYERS = {
     "metrics": {"basicsr_bridge", "data.image_io", *LEAVES},
     "archs": {"basicsr_bridge", "blocks", *LEAVES},
     "models": {"basicsr_bridge", "archs", "losses", *LEAVES},
-    "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", *LEAVES},
-    "analysis": {"archs", "data", "engine.tiling", *LEAVES},
+    "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", "upscaling", *LEAVES},
+    "upscaling": {"data", "archs", "models", *LEAVES},
+    "analysis": {"archs", "data", "upscaling", *LEAVES},
 }
-# `hriusr prepare` is a front of data.prepare; nothing else of data is for entry points
-ENTRY_POINT_IMPORTS = {"options", "engine", "analysis", "data", "errors"}
-ENTRY_POINTS = {"cli", "cli_prepare", "train", "test", "entry"}
+# `hriusr prepare` is a front of data.prepare, `hriusr list` and `convert` of archs; nothing else of those is for them
+ENTRY_POINT_IMPORTS = {"options", "engine", "upscaling", "analysis", "data", "archs", "errors"}
+ENTRY_POINTS = {"cli", "train", "test", "entry"}
 # a file of one of these names would shadow the standard library in `python hriusr/train.py`
 SHADOWING = {"types", "inspect", "logging", "copy", "queue", "profile", "platform", "signal", "random", "io", "json"}
 

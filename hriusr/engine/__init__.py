@@ -1,1 +1,1 @@
-"""Loops and effects: training, evaluation, tiling, checkpoints."""
+"""Loops and effects: training, evaluation, checkpoints, records."""

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from hriusr.data.image_io import tensor_to_image, write_image
 from hriusr.data.matlab_resize import imresize
-from hriusr.engine.tiling import tile_upscale
 from hriusr.errors import DataError
 from hriusr.metrics.measure import MetricOptions, measure
 from hriusr.metrics.report import PictureRow
 from hriusr.models.sr_model import RestorationModel
+from hriusr.upscaling.tiling import tile_upscale
 
 logger = logging.getLogger(__name__)
 

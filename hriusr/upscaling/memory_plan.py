@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hriusr.engine.tile_plan import plan_axis
-from hriusr.engine.tile_runner import TileRunner, evaluating
+from hriusr.upscaling.tile_plan import plan_axis
+from hriusr.upscaling.tile_runner import TileRunner, evaluating
 
 logger = logging.getLogger(__name__)
 

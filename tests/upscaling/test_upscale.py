@@ -14,9 +14,9 @@ from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import image_to_tensor, read_image, write_image
 from hriusr.data.picture import Picture, read_picture, write_picture
-from hriusr.engine.picture_upscaler import PictureUpscaler, fill_hidden_colours, keep_within_neighbours
-from hriusr.engine.upscale import upscale_path
 from hriusr.errors import DataError, OptionsError, WeightsError
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, fill_hidden_colours, keep_within_neighbours
+from hriusr.upscaling.upscale import upscale_path
 
 TINY = {
     "type": "SwinIR",
@@ -105,7 +105,7 @@ def test_planned_tiles_shrink_with_free_memory(tmp_path, monkeypatch):
     write_image(tmp_path / "a.png", noise((200, 200, 3)))
     calls = []
     for free in (2**40, 400_000):
-        monkeypatch.setattr("hriusr.engine.picture_upscaler.available_bytes", lambda _, free=free: free)
+        monkeypatch.setattr("hriusr.upscaling.picture_upscaler.available_bytes", lambda _, free=free: free)
         network = Nearest()
         upscale_path(tmp_path / "a.png", network=network, overwrite=True)
         calls.append(network.num_calls)

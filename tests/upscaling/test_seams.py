@@ -5,8 +5,8 @@ import torch
 
 from hriusr.archs.registry import build_network
 from hriusr.data.image_io import image_to_tensor
-from hriusr.engine.tile_plan import default_overlap, network_alignment, plan_axis
-from hriusr.engine.tiling import tile_upscale
+from hriusr.upscaling.tile_plan import default_overlap, network_alignment, plan_axis
+from hriusr.upscaling.tiling import tile_upscale
 
 SWIN = {
     "upscale": 2,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hriusr.engine.upscale_jobs import plan_jobs
 from hriusr.errors import DataError, OptionsError
+from hriusr.upscaling.jobs import plan_jobs
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hriusr.engine import memory_plan
-from hriusr.engine.memory_plan import LARGEST_TILE, SMALLEST_TILE, available_bytes, bytes_per_pixel, plan_tiles
+from hriusr.upscaling import memory_plan
+from hriusr.upscaling.memory_plan import LARGEST_TILE, SMALLEST_TILE, available_bytes, bytes_per_pixel, plan_tiles
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from hriusr.engine.tile_plan import AxisPlan, default_overlap, network_alignment, plan_axis
+from hriusr.upscaling.tile_plan import AxisPlan, default_overlap, network_alignment, plan_axis
 
 SIZES = [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 97, 128, 509, 1411]
 

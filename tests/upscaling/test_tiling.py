@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hriusr.engine import tiling
-from hriusr.engine.tile_runner import is_out_of_memory
-from hriusr.engine.tiling import tile_upscale, upscale_rows
 from hriusr.errors import HriusrError
+from hriusr.upscaling import tiling
+from hriusr.upscaling.tile_runner import is_out_of_memory
+from hriusr.upscaling.tiling import tile_upscale, upscale_rows
 
 
 class Local(nn.Module):

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 from hriusr.data.image_io import image_to_tensor, tensor_to_image
 from hriusr.data.picture import Picture
-from hriusr.engine.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
-from hriusr.engine.tile_plan import default_overlap, network_alignment
-from hriusr.engine.tile_runner import evaluating
-from hriusr.engine.tiling import upscale_rows
 from hriusr.errors import WeightsError
+from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
+from hriusr.upscaling.tile_plan import default_overlap, network_alignment
+from hriusr.upscaling.tile_runner import evaluating
+from hriusr.upscaling.tiling import upscale_rows
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hriusr.engine.tile_plan import AxisPlan, default_overlap, network_alignment, plan_axis
-from hriusr.engine.tile_runner import TileRunner, evaluating
 from hriusr.errors import HriusrError
+from hriusr.upscaling.tile_plan import AxisPlan, default_overlap, network_alignment, plan_axis
+from hriusr.upscaling.tile_runner import TileRunner, evaluating
 
 Progress = Callable[[int, int], None]
 

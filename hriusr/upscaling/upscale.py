@@ -16,11 +16,11 @@ from torch import nn
 from hriusr.archs.weights import network_from_weights
 from hriusr.data.image_io import image_size
 from hriusr.data.picture import read_picture, write_picture
-from hriusr.engine.picture_upscaler import PictureUpscaler
-from hriusr.engine.upscale_display import UpscaleDisplay
-from hriusr.engine.upscale_jobs import Job, plan_jobs
 from hriusr.errors import DataError, HriusrError, OptionsError
 from hriusr.models.precision import Precision
+from hriusr.upscaling.display import UpscaleDisplay
+from hriusr.upscaling.jobs import Job, plan_jobs
+from hriusr.upscaling.picture_upscaler import PictureUpscaler
 
 logger = logging.getLogger(__name__)
 
