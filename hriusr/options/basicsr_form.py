@@ -5,23 +5,22 @@ arguments; so what is unset stays out, but for the keys that it indexes without 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hriusr.options.schema import Options
+from hriusr.options.run_context import RunContext
 
 
-def basicsr_form(options: "Options") -> dict[str, Any]:
+def basicsr_form(values: dict[str, Any], run: RunContext) -> dict[str, Any]:
     """Convert validated options to BasicSR's dict.
 
     Args:
-        options: what load_options returns.
+        values: Options.model_dump without what is unset; becomes part of the result.
+        run: how this process runs.
 
     Returns:
-        Plain dicts, lists and values, new at each call, since BasicSR pops from them.
+        Plain dicts, lists and values.
     """
-    run = options.run
-    opt = options.model_dump(exclude_none=True, exclude={"base"})
+    opt = values
     opt.update(
         is_train=run.is_train,
         auto_resume=run.auto_resume,
@@ -32,10 +31,10 @@ def basicsr_form(options: "Options") -> dict[str, Any]:
     )
     for entry, dataset in opt["datasets"].items():
         dataset["phase"] = phase_of(entry)
-        dataset["scale"] = options.scale
+        dataset["scale"] = opt["scale"]
     opt["path"].setdefault("pretrain_network_g", None)
     opt["path"].setdefault("resume_state", None)
-    opt["path"].update(run_folders(run.root_path, options.name, run.is_train))
+    opt["path"].update(run_folders(run.root_path, opt["name"], run.is_train))
     if "val" in opt:
         opt["val"].setdefault("suffix", None)
     if not run.is_train:

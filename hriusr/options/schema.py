@@ -134,7 +134,7 @@ class Options(Section):
 
     def to_basicsr_dict(self) -> dict[str, Any]:
         """Return a fresh dict in the form BasicSR's models, datasets and pipelines expect."""
-        return basicsr_form(self)
+        return basicsr_form(self.model_dump(exclude_none=True, exclude={"base"}), self.run)
 
     def to_yaml(self) -> str:
         """Write the options as one option file: bases merged, overrides applied; what was ignored stands on top."""
