@@ -1,8 +1,9 @@
 """What a network costs: parameters and Multi-Adds.
 
 Multi-Adds by the rule of newer papers (fvcore's): multiply-accumulates of convolutions, linear layers and matrix
-products, and 5 operations for each value that a LayerNorm puts out; activations, softmax and additions are free, and so
-are the masks of shifted windows. The network's own padding counts: 320 x 180 with window 8 costs what 320 x 184 does.
+products, one for each place of an involution's kernel, and 5 operations for each value that a LayerNorm puts out;
+activations, softmax and additions are free, and so are the masks of shifted windows. The network's own padding counts:
+320 x 180 with window 8 costs what 320 x 184 does.
 """
 
 import copy
@@ -38,7 +39,7 @@ def count_multi_adds(network: nn.Module, height: int | None = None, width: int |
     for module in network.modules():
         if getattr(module, "regions", None) is not None:
             module.regions = None  # masks travel as channels of query and key, which would count
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
+    counter = FlopCounterMode(display=False, custom_mapping=_FLOP_FORMULAS)
     with counter, torch.enable_grad():  # without gradients attention would go through in chunks, one call each
         network(torch.empty(1, network.in_chans, height, width, device="meta"))
     return counter.get_total_flops() // 2
@@ -46,3 +47,11 @@ def count_multi_adds(network: nn.Module, height: int | None = None, width: int |
 
 def _layer_norm_flops(x_shape: tuple[int, ...], *_arguments: object, **_more: Tensor) -> int:
     return 2 * _LAYER_NORM_OPERATIONS * math.prod(x_shape)
+
+
+def _addcmul_flops(x_shape: tuple[int, ...], *_shapes: object, out_shape: tuple[int, ...], **_more: object) -> int:
+    """Count one multiply-add (two operations) a value: else the sums of blocks/involution.py would seem free."""
+    return 2 * math.prod(out_shape)
+
+
+_FLOP_FORMULAS = {torch.ops.aten.native_layer_norm: _layer_norm_flops, torch.ops.aten.addcmul: _addcmul_flops}

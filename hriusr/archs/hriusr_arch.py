@@ -1,28 +1,18 @@
 """HRIUSR: super-resolution with hyperbolic relative imprinting units.
 
-    LR - mean -> conv -> residual groups (blocks/hriu_groups.py) -> norm, conv, + shallow -> upsampler -> + enlarged LR
-
-Shapes: B batch, C channels, H W pixels of the low-resolution picture, s scale.
+Residual groups (blocks/hriu_groups.py) in the frame of archs/residual_network.py.
 """
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from hriusr.archs.residual_network import ResidualNetwork
 from hriusr.basicsr_bridge import ARCH_REGISTRY
 from hriusr.blocks.drop_path import drop_path_rates
 from hriusr.blocks.hriu_groups import HRIUGroup
-from hriusr.blocks.norms import build_norm
-from hriusr.blocks.swin_groups import channels_first, channels_last
-from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
-from hriusr.blocks.weight_init import initialise_weights
-from hriusr.blocks.windows import crop_to, pad_to_multiple
-
-RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as SwinIR and HAT
 
 
 @ARCH_REGISTRY.register()
-class HRIUSR(nn.Module):
+class HRIUSR(ResidualNetwork):
     """Network for any scale and any size of picture. The defaults are HRIUSR-light."""
 
     def __init__(
@@ -88,19 +78,13 @@ class HRIUSR(nn.Module):
         Raises:
             ValueError: naming the argument, its value and what fits.
         """
-        super().__init__()
-        if in_chans < 1 or not depths or min(depths) < 1:
-            raise ValueError(f"in_chans (={in_chans}) and every one of depths (={depths}) must be at least 1")
+        if not depths or min(depths) < 1:
+            raise ValueError(f"depths (={depths}) must be at least one number, each at least 1")
+        if window_size < 1:
+            raise ValueError(f"window_size (={window_size}) must be at least 1")
         if low_resolution_ratio < 0:
             raise ValueError(f"low_resolution_ratio (={low_resolution_ratio}) must be at least 0")
-        self.upscale = upscale
-        self.in_chans = in_chans
-        self.img_range = img_range
-        self.size_multiple = window_size * max(low_resolution_ratio, 1)
-        mean = torch.tensor(RGB_MEAN).view(1, 3, 1, 1) if in_chans == 3 else torch.zeros(1, 1, 1, 1)
-        self.register_buffer("mean", mean, persistent=False)
-        self.shallow = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
-        self.groups = nn.ModuleList(
+        groups = [
             HRIUGroup(
                 embed_dim,
                 depth,
@@ -125,39 +109,18 @@ class HRIUSR(nn.Module):
                 use_checkpoint=use_checkpoint,
             )
             for depth, drop_paths in zip(depths, drop_path_rates(drop_path_rate, depths), strict=True)
+        ]
+        multiple = window_size * max(low_resolution_ratio, 1)
+        super().__init__(
+            nn.Sequential(*groups),
+            body_name="groups",
+            norm=norm,
+            in_chans=in_chans,
+            embed_dim=embed_dim,
+            upscale=upscale,
+            upsampler=upsampler,
+            num_feat=num_feat,
+            img_range=img_range,
+            pad_multiple=multiple,
+            size_multiple=multiple,
         )
-        self.norm = build_norm(norm, embed_dim)
-        self.fuse = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        initialise_weights(self)
-        upsampler_layers = build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat)
-        self.upsampler_steps = add_steps(self, upsampler_layers)
-        # The first picture is nearly the enlarged input: the detail has to be learned, not first to be unlearned.
-        convs = [m for layer in upsampler_layers.values() for m in layer.modules() if isinstance(m, nn.Conv2d)]
-        nn.init.normal_(convs[-1].weight, std=1e-3)
-        nn.init.zeros_(convs[-1].bias)
-
-    def forward(self, lr_BCHW: Tensor) -> Tensor:
-        """Enlarge pictures.
-
-        Args:
-            lr_BCHW: values 0..1, any H, W >= 1.
-
-        Returns:
-            sr_BCHW: (B, in_chans, H s, W s).
-        """
-        height, width = lr_BCHW.shape[-2:]
-        padded = pad_to_multiple(lr_BCHW, self.size_multiple)
-        normalised = (padded - self.mean) * self.img_range
-        shallow = self.shallow(normalised.to(self.shallow.weight.dtype))
-        deep = self.fuse(channels_first(self.norm(self.deep_features(channels_last(shallow))))) + shallow
-        detail = run_steps(self, self.upsampler_steps, deep) / self.img_range
-        enlarged = lr_BCHW
-        if self.upscale > 1:
-            enlarged = F.interpolate(lr_BCHW, scale_factor=float(self.upscale), mode="bilinear", align_corners=False)
-        return crop_to(detail, height * self.upscale, width * self.upscale) + enlarged
-
-    def deep_features(self, x_BHWC: Tensor) -> Tensor:
-        """Run the residual groups over (B, H, W, C) features."""
-        for group in self.groups:
-            x_BHWC = group(x_BHWC)
-        return x_BHWC

@@ -1,20 +1,20 @@
-"""The frame that HRViT-SR, MobileViT-SR and Involution-SR share: everything around their bodies, as in HRIUSR.
+"""The frame that HRIUSR, HRViT-SR, MobileViT-SR and Involution-SR share: everything around their bodies.
 
     LR - mean -> conv -> body -> norm, conv, + shallow -> upsampler -> + enlarged LR
 
 Shapes: B batch, C channels, H W pixels of the low-resolution picture, s scale.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hriusr.archs.mean_colour import mean_colour
+from hriusr.blocks.norms import build_norm
 from hriusr.blocks.swin_groups import channels_first, channels_last
 from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
 from hriusr.blocks.weight_init import initialise_weights
 from hriusr.blocks.windows import crop_to, pad_to_multiple
 
-_RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as SwinIR, HAT and HRIUSR
 _HEAD_START = 1e-3  # deviation of the last convolution's weights
 
 
@@ -31,6 +31,8 @@ class ResidualNetwork(nn.Module):
         img_range: what the range 0..1 of pixels is stretched to inside.
         pad_multiple: H and W are padded to its multiples, by reflection.
         size_multiple: what the body's windows repeat with, pixels of the low-resolution picture; tiles start there.
+        body_name: what the body is called in weights files.
+        norm: what stands behind the body: "layer" or "instance".
 
     Raises:
         ValueError: in_chans is below 1, or an argument of the head does not fit, by name.
@@ -48,6 +50,8 @@ class ResidualNetwork(nn.Module):
         img_range: float,
         pad_multiple: int,
         size_multiple: int,
+        body_name: str = "body",
+        norm: str = "layer",
     ):
         super().__init__()
         if in_chans < 1:
@@ -57,11 +61,11 @@ class ResidualNetwork(nn.Module):
         self.img_range = img_range
         self.pad_multiple = pad_multiple
         self.size_multiple = size_multiple
-        mean = torch.tensor(_RGB_MEAN).view(1, 3, 1, 1) if in_chans == 3 else torch.zeros(1, 1, 1, 1)
-        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("mean", mean_colour(in_chans), persistent=False)
         self.shallow = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
-        self.body = body
-        self.norm = nn.LayerNorm(embed_dim)
+        self.body_name = body_name
+        self.add_module(body_name, body)
+        self.norm = build_norm(norm, embed_dim)
         self.fuse = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         initialise_weights(self)
         head = build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat)
@@ -83,7 +87,8 @@ class ResidualNetwork(nn.Module):
         height, width = lr_BCHW.shape[-2:]
         normalised = (pad_to_multiple(lr_BCHW, self.pad_multiple) - self.mean) * self.img_range
         shallow = self.shallow(normalised.to(self.shallow.weight.dtype))
-        deep = self.fuse(channels_first(self.norm(self.body(channels_last(shallow))))) + shallow
+        deep = run_steps(self, (self.body_name, "norm"), channels_last(shallow))
+        deep = self.fuse(channels_first(deep)) + shallow
         detail = run_steps(self, self.upsampler_steps, deep) / self.img_range
         enlarged = lr_BCHW
         if self.upscale > 1:

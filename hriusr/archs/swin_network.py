@@ -5,15 +5,13 @@ Shapes: B batch, C channels, H W pixels
 
 from collections.abc import Iterable, Sequence
 
-import torch
 from torch import Tensor, nn
 
+from hriusr.archs.mean_colour import mean_colour
 from hriusr.blocks.swin_groups import PatchEmbed, ResidualGroup, channels_first, residual_connection
 from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
 from hriusr.blocks.weight_init import initialise_weights
 from hriusr.blocks.windows import crop_to, pad_to_multiple
-
-_RGB_MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K; published weights expect it, files do not store it
 
 # Values in published files that follow from the arguments, or fit one picture size only; we compute them anew.
 _DERIVED = (
@@ -92,8 +90,7 @@ class SwinNetwork(nn.Module):
         self.window_size = window_size
         self.img_range = img_range
         self.adds_input = not upsampler
-        mean = _RGB_MEAN if in_chans == 3 else (0.0,) * in_chans
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", mean_colour(in_chans), persistent=False)
 
         self.conv_first = nn.Conv2d(in_chans, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim, use_projection=use_projection, use_norm=patch_norm)

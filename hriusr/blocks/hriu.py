@@ -76,6 +76,8 @@ class HRIU(nn.Module):
             raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads}), or head_dim be given")
         self.source_size = pair(window_size)
         self.target_size = self.source_size if target_size is None else pair(target_size)
+        if min(self.source_size) < 1:
+            raise ValueError(f"window_size (={window_size}) must be at least 1")
         self.is_resizing = self.source_size != self.target_size
         self.terms = _checked_terms(terms, self.is_resizing)
         if tables not in TABLES:

@@ -13,16 +13,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import register_flop_formula
 
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
-
-
-@register_flop_formula(torch.ops.aten.addcmul)
-def _addcmul_flops(x_shape: tuple[int, ...], *_shapes: object, out_shape: tuple[int, ...], **_more: object) -> int:
-    """Count one multiply-add (two operations) a value: else the sum of an involution would seem free."""
-    return 2 * math.prod(out_shape)
 
 
 def involve(x_BCHW: Tensor, weight_BNGHW: Tensor, stride: int = 1) -> Tensor:

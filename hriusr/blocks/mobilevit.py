@@ -14,9 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import MASKED, attend
-from hriusr.blocks.drop_path import DropPath
-from hriusr.blocks.feed_forward import Mlp
-from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
+from hriusr.blocks.swin_groups import SwinBlock, alternating_shift, channels_first, channels_last
 from hriusr.blocks.windows import ShiftRegions, window_merge, window_partition
 
 
@@ -87,30 +85,6 @@ class PatchAttention(nn.Module):
         return y_BHWC.roll((shift, shift), (1, 2)) if shift else y_BHWC
 
 
-class TransformerLayer(nn.Module):
-    """x += attention(norm x), then x += MLP(norm x).
-
-    Args:
-        dim: channels.
-        attention: (B, H, W, dim) -> the same shape.
-        mlp_ratio: hidden channels of the feed-forward part, in parts of dim.
-        drop_path: probability that a sample skips a branch in training.
-    """
-
-    def __init__(self, dim: int, attention: PatchAttention, mlp_ratio: float, drop_path: float):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        x_BHWC = x_BHWC + self.drop_path(self.attention(self.norm1(x_BHWC)))
-        return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
-
-
 class MobileViTBlock(nn.Module):
     """x + fuse(x, project(fold(transformer(unfold(conv x))))).
 
@@ -150,7 +124,7 @@ class MobileViTBlock(nn.Module):
         layers = []
         for number, drop_path in enumerate(drop_paths):
             attention = PatchAttention(transformer_dim, num_heads, positions, alternating_shift(number, positions))
-            layers.append(TransformerLayer(transformer_dim, attention, mlp_ratio, drop_path))
+            layers.append(SwinBlock(transformer_dim, attention, mlp_ratio, drop_path))
         self.transformer = nn.Sequential(*layers, nn.LayerNorm(transformer_dim))
         self.project = nn.Linear(transformer_dim, dim)
         self.fuse = nn.Conv2d(2 * dim, dim, 3, padding=1)

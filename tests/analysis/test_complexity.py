@@ -7,6 +7,7 @@ from torch import nn
 from hriusr.analysis.complexity import count_multi_adds, count_parameters
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
+from hriusr.blocks.involution import involve
 
 
 class Small(nn.Module):
@@ -28,6 +29,17 @@ def test_layers_count_by_their_formulas():
     network = Small()
     assert count_parameters(network) == 3 * 5 * 9 + 5 + 2 * 5 + 5 * 7 + 7
     assert count_multi_adds(network, 4, 6) == pixels * (3 * 5 * 9 + 5 * 5 + 5 * 7)
+
+
+class Involving(nn.Module):
+    in_chans = 8
+
+    def forward(self, x):
+        return involve(x, x.new_zeros(1, 9, 2, *x.shape[2:]))
+
+
+def test_involution_counts_one_multiply_add_a_place_of_its_kernel():
+    assert count_multi_adds(Involving(), 6, 5) == 9 * 8 * 6 * 5
 
 
 def test_default_size_gives_1280x720():

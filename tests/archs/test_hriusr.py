@@ -161,6 +161,9 @@ def test_exports_with_dynamic_sizes():
         ({"low_resolution_ratio": 3}, r"ratio \(=3\)"),
         ({"ffn_kernel_size": 4}, r"ffn_kernel_size \(=4\)"),
         ({"depths": ()}, r"depths \(=\(\)\)"),
+        ({"in_chans": 0}, r"in_chans \(=0\)"),
+        ({"window_size": 0}, r"^window_size \(=0\)"),
+        ({"window_size": 0, "low_resolution_ratio": 0}, r"^window_size \(=0\)"),
         ({"norm": "batch"}, r"norm \(='batch'\)"),
     ],
 )

@@ -295,6 +295,7 @@ def test_autocast_bf16_stays_close_and_trains():
         ({"window_size": 6, "target_size": 4}, "6 cannot be imprinted onto 4"),
         ({"tables": "sparse"}, r"tables \(='sparse'\).*axial, full"),
         ({"renorm": "l1"}, r"renorm \(='l1'\).*softmax, l2"),
+        ({"window_size": 0}, r"^window_size \(=0\)"),
         ({"shift_size": 4}, r"shift_size \(=4\)"),
         ({"shift_size": 1, "target_size": 2}, "whole pixels"),
     ],
