@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H W pixels of the low-resolution picture, s scale.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hriusr.archs.marker import ignore_marker
 from hriusr.archs.mean_colour import mean_colour
 from hriusr.blocks.norms import build_norm
 from hriusr.blocks.swin_groups import channels_first, channels_last
@@ -74,6 +75,7 @@ class ResidualNetwork(nn.Module):
         last = [m for layer in head.values() for m in layer.modules() if isinstance(m, nn.Conv2d)][-1]
         nn.init.normal_(last.weight, std=_HEAD_START)
         nn.init.zeros_(last.bias)
+        ignore_marker(self)
 
     def forward(self, lr_BCHW: Tensor) -> Tensor:
         """Enlarge pictures.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from hriusr.archs.marker import ignore_marker
 from hriusr.archs.mean_colour import mean_colour
 from hriusr.blocks.swin_groups import PatchEmbed, ResidualGroup, channels_first, residual_connection
 from hriusr.blocks.upsamplers import add_steps, build_upsampler, run_steps
@@ -99,6 +100,7 @@ class SwinNetwork(nn.Module):
         self.conv_after_body = residual_connection(resi_connection, embed_dim)
         self.head_steps = add_steps(self, build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat))
         initialise_weights(self)
+        ignore_marker(self)
         self._register_load_state_dict_pre_hook(_forget_derived_values)  # public only from torch 2.5 on
 
     def normalise(self, lr_BCHW: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Weights of networks in files: .pth as BasicSR, HAT and SwinIR write it, and .safetensors.
 
 A .pth holds {"params": state_dict, "params_ema": state_dict, "network_g": constructor arguments}; a .safetensors holds
-one state_dict and the constructor arguments as JSON in its metadata. Files of others (a bare state_dict, `module.`
-before each name, no network_g) are read too. Nothing in a file is ever executed: torch.load(weights_only=True).
+one state_dict and the constructor arguments, as JSON in its metadata and once more as a tensor (archs/marker.py). Files
+of others (a bare state_dict, `module.` before each name, no network_g) are read too, and their networks found from the
+tensors (archs/detect.py). Nothing in a file is ever executed: torch.load(weights_only=True).
 """
 
 import json
@@ -18,6 +19,8 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor, nn
 
+from hriusr.archs.detect import detect_network, log_assumptions, set_arguments
+from hriusr.archs.marker import MARKER, read_marker, with_marker
 from hriusr.archs.registry import as_plain, build_network, complete_network_opt
 from hriusr.archs.weights_fit import apply_weights, describe_file, first_names
 from hriusr.atomic_file import torch_bytes, write_atomically
@@ -58,7 +61,7 @@ def save_weights(
         strings = {"network_g": json.dumps(content["network_g"]), "metadata": json.dumps(content["metadata"])}
         # a clone each: safetensors refuses tensors that share memory
         state = {name: tensor.clone() for name, tensor in content.get("params_ema", content["params"]).items()}
-        write_atomically(path, safetensors_torch.save(state, strings))
+        write_atomically(path, safetensors_torch.save(with_marker(state, content["network_g"]), strings))
     elif path.suffix == ".pth":
         write_atomically(path, torch_bytes(content))
     else:
@@ -107,8 +110,16 @@ def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, 
     if not path.is_file():
         kind = "a folder, not a weights file" if path.is_dir() else "not there (paths are relative to where you run)"
         raise WeightsError(f"weights {path}: {kind}; give a .pth or .safetensors file")
-    if path.suffix == ".safetensors":
-        return _load_safetensors(path)
+    state, network_opt = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path, prefer_ema)
+    if not state:
+        raise WeightsError(f"{path} holds no tensors; is it a weights file?")
+    state = _without_prefixes(state)
+    network_opt = network_opt or read_marker(state)
+    state.pop(MARKER, None)
+    return state, network_opt
+
+
+def _load_pth(path: Path, prefer_ema: bool) -> tuple[StateDict, dict[str, Any] | None]:
     content = load_torch_file(path)
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not weights; export a state_dict")
@@ -125,7 +136,7 @@ def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, 
         raise WeightsError(
             f"{path} holds no tensors (keys: {first_names(list(map(str, content)))}); is it a weights file?"
         )
-    return _without_prefixes(state), dict(network_opt) if isinstance(network_opt, Mapping) else None
+    return state, dict(network_opt) if isinstance(network_opt, Mapping) else None
 
 
 def load_torch_file(path: Path) -> Any:
@@ -157,30 +168,76 @@ def load_torch_file(path: Path) -> Any:
         raise WeightsError(f"{path} cannot be read ({reason}); it is damaged or cut short: use another copy") from error
 
 
-def network_from_weights(path: str | Path, prefer_ema: bool = True) -> nn.Module:
-    """Rebuild a network from a file alone.
+def network_from_weights(
+    path: str | Path, prefer_ema: bool = True, settings: Mapping[str, Any] | None = None
+) -> nn.Module:
+    """Rebuild a network from a file alone, ours or a published one of SwinIR, HAT or Swin2SR.
 
     Args:
-        path: a weights file with network_g in it, as training writes it.
+        path: a weights file.
         prefer_ema: take the running mean of the weights where there is one.
+        settings: constructor arguments to use instead of what the file says or its tensors tell.
 
     Returns:
         The network in evaluation mode, on the CPU.
 
     Raises:
-        WeightsError: no such file, or it does not say what network it belongs to, or does not fit it.
+        WeightsError: no such file, or nobody can tell what network it belongs to, or it does not fit that.
     """
     state, network_opt = load_weights(path, prefer_ema)
-    if network_opt is None:
+    return build_from_state(state, find_network_opt(state, network_opt, settings, source=path), source=path)
+
+
+def find_network_opt(
+    state: StateDict,
+    network_opt: Mapping[str, Any] | None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    source: str | Path,
+) -> dict[str, Any]:
+    """Return `type` and constructor arguments of a file: as it says, else as its tensors tell.
+
+    Args:
+        state: what load_weights returned.
+        network_opt: what load_weights returned.
+        settings: arguments to use instead.
+        source: the file, for messages; what had to be assumed goes to the log.
+
+    Raises:
+        WeightsError: nobody can tell.
+    """
+    if network_opt is not None:
+        return {**network_opt, **(settings or {})}
+    found = detect_network(state, source=source)
+    if found is None:
         raise WeightsError(
-            f"{path} does not say with what arguments its network was built; it {describe_file(state, None)}. "
+            f"{source} does not say with what arguments its network was built; it {describe_file(state, None)}. "
             "Remedy: an option file with them (network_g) and this file (path.pretrain_network_g) for hriusr test"
         )
+    found = set_arguments(found, settings or {})
+    log_assumptions(found, source)
+    return found.network_opt
+
+
+def build_from_state(state: StateDict, network_opt: Mapping[str, Any], *, source: str | Path) -> nn.Module:
+    """Build a network and load a state_dict into it, strictly.
+
+    Args:
+        state: what load_weights returned.
+        network_opt: `type` and constructor arguments.
+        source: the file, for messages.
+
+    Returns:
+        The network in evaluation mode, on the CPU.
+
+    Raises:
+        WeightsError: the network cannot be built, or the state_dict does not fit it.
+    """
     try:
         network = build_network(network_opt)
     except OptionsError as error:
-        raise WeightsError(f"{path}: its network cannot be built here: {error}") from error
-    apply_weights(network, state, source=path, network_opt=network_opt)
+        raise WeightsError(f"{source}: its network cannot be built here: {error}") from error
+    apply_weights(network, state, source=source, network_opt=network_opt)
     return network.eval()
 
 
@@ -194,7 +251,7 @@ def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
         network_opt = json.loads(strings["network_g"]) if "network_g" in strings else None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); it is damaged or cut short: use another copy") from error
-    return _without_prefixes(state), network_opt
+    return state, network_opt
 
 
 def _cpu_copy(network: nn.Module | Mapping[str, Tensor]) -> StateDict:

@@ -1,7 +1,5 @@
 """SwinIR, HAT and Swin2SR against the independent implementations in spandrel and BasicSR, with the same weights."""
 
-import importlib
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from hriusr.archs.swin2sr_arch import Swin2SR
 from hriusr.archs.swinir_arch import SwinIR
 from hriusr.basicsr_bridge import ARCH_REGISTRY, REPLACED
 from hriusr.blocks.windows import pad_to_multiple
+from tests.archs.spandrel_networks import randomise, spandrel_class
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid", "ignore:__floordiv__")
 
@@ -44,18 +43,6 @@ def case_name(value):
     return (
         value.__name__ if isinstance(value, type) else "-".join(f"{v}" for k, v in value.items() if k not in HAT_ONLY)
     )
-
-
-def spandrel_class(name):
-    return getattr(importlib.import_module(f"spandrel.architectures.{name}.__arch.{name}"), name)
-
-
-def randomise(network):
-    """Move every weight away from its start, so that none is 0 or 1 by chance."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return network.eval()
 
 
 def assert_equal_outputs(ours, theirs, size, in_chans=3):
