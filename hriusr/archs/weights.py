@@ -23,7 +23,8 @@ from hriusr.archs.detect import detect_network, log_assumptions, set_arguments
 from hriusr.archs.marker import MARKER, read_marker, with_marker
 from hriusr.archs.registry import as_plain, build_network, complete_network_opt
 from hriusr.archs.weights_fit import apply_weights, describe_file, first_names
-from hriusr.atomic_file import torch_bytes, write_atomically
+from hriusr.atomic_file import torch_bytes
+from hriusr.checked_file import SUMS_NAME, is_damaged, write_checked
 from hriusr.errors import OptionsError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -61,9 +62,9 @@ def save_weights(
         strings = {"network_g": json.dumps(content["network_g"]), "metadata": json.dumps(content["metadata"])}
         # a clone each: safetensors refuses tensors that share memory
         state = {name: tensor.clone() for name, tensor in content.get("params_ema", content["params"]).items()}
-        write_atomically(path, safetensors_torch.save(with_marker(state, content["network_g"]), strings))
+        write_checked(path, safetensors_torch.save(with_marker(state, content["network_g"]), strings), start_list=False)
     elif path.suffix == ".pth":
-        write_atomically(path, torch_bytes(content))
+        write_checked(path, torch_bytes(content), start_list=False)
     else:
         raise WeightsError(
             f"{path}: weights are written as .pth or .safetensors, not {path.suffix or 'without an ending'}"
@@ -145,6 +146,7 @@ def load_torch_file(path: Path) -> Any:
     Raises:
         WeightsError: damaged or cut short, or it holds other Python objects.
     """
+    _refuse_damage(path)
     try:
         if zipfile.is_zipfile(path):  # older files are bare pickles without checksums
             with zipfile.ZipFile(path) as archive:
@@ -244,6 +246,7 @@ def build_from_state(state: StateDict, network_opt: Mapping[str, Any], *, source
 def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
     from safetensors import safe_open
 
+    _refuse_damage(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             strings = file.metadata() or {}
@@ -252,6 +255,18 @@ def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); it is damaged or cut short: use another copy") from error
     return state, network_opt
+
+
+def _refuse_damage(path: Path) -> None:
+    try:
+        damaged = is_damaged(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror or error}): use another copy") from error
+    if damaged:
+        raise WeightsError(
+            f"{path} is damaged or was changed: its SHA-256 differs from {SUMS_NAME} beside it; use another checkpoint "
+            "or copy, or delete its line there if the change was yours"
+        )
 
 
 def _cpu_copy(network: nn.Module | Mapping[str, Tensor]) -> StateDict:

@@ -1,24 +1,25 @@
-"""Checkpoints of a run: written whole, found again, checked, the newest good one taken.
+"""Checkpoints of a run: written whole, found again, checked, the newest good one taken, old ones dropped.
 
 A checkpoint is models/net_g_<iteration>.pth (weights, running mean, constructor arguments) and, written after it,
-training_states/<iteration>.state (all else). Where the .state is, the checkpoint is complete. Torch's files carry a
-CRC-32 for each tensor; reading verifies it.
+training_states/<iteration>.state (all else). Where the .state is, the checkpoint is complete. Each file's SHA-256
+stands in SHA256SUMS beside it, and torch's files carry a CRC-32 for each tensor; reading verifies both.
 """
 
 import logging
-import os
-import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hriusr.archs.weights import load_torch_file
-from hriusr.atomic_file import write_atomically
+from hriusr.atomic_file import torch_bytes
+from hriusr.checked_file import remove_checked, write_checked
 from hriusr.errors import HriusrError, WeightsError
-from hriusr.models.sr_model import RestorationModel
 
 logger = logging.getLogger(__name__)
+
+FileContents = Mapping[Path, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,31 +37,53 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(model: RestorationModel, iteration: int, extra: Mapping[str, Any]) -> Path:
-    """Write a checkpoint.
+def write_files(contents: FileContents, what: str) -> Path:
+    """Write files of a checkpoint, in their order.
 
     Args:
-        model: its options name the folders.
-        iteration: number of steps done.
-        extra: what the loop keeps: tensors and plain types.
+        contents: path -> tensors and plain types, which nothing else changes meanwhile.
+        what: for messages and the log.
 
     Returns:
-        The path of the .state.
+        The last path.
 
     Raises:
-        HriusrError: the disk is full; checkpoints from before are intact.
+        HriusrError: the disk is full; files from before are intact.
     """
-    state_path = None
+    start, path = time.perf_counter(), None
     try:
-        for path, content in model.checkpoint_files(0, iteration, extra).items():
-            write_atomically(path, content)
-            state_path = path
+        for path, content in contents.items():
+            write_checked(path, torch_bytes(content))
     except HriusrError as error:
         raise HriusrError(
-            f"the checkpoint of iteration {iteration} was not saved, training stops: {error}. Earlier checkpoints are "
-            "intact: make room and go on with --auto_resume"
+            f"{what} was not saved, training stops: {error}. Earlier checkpoints are intact: make room and start again "
+            "with the same command to go on"
         ) from error
-    return state_path
+    logger.info("%s: %s (%.1f s beside the training)", what, path, time.perf_counter() - start)
+    return path
+
+
+def drop_old_checkpoints(path_opt: Mapping[str, str], newest: int, keep: int | None, keep_every: int | None) -> None:
+    """Delete checkpoints but for the newest ones; to be called when the newest is on the disk.
+
+    Those after `newest` are of another attempt and are left alone.
+
+    Args:
+        path_opt: options `path`: models, training_states.
+        newest: iteration of the one that was just written; always kept.
+        keep: how many to keep, at least 1; None: all.
+        keep_every: those at its multiples are kept besides.
+    """
+    states = Path(path_opt["training_states"])
+    if keep is None:
+        return
+    iterations = sorted(number for number in _iterations(states) if number <= newest)
+    old = [number for number in iterations[:-keep] if not (keep_every and number % keep_every == 0)]
+    # the .state first: without it a checkpoint does not count
+    remove_checked(*(states / f"{number}.state" for number in old))
+    remove_checked(*(path for number in old for path in Path(path_opt["models"]).glob(f"net_*_{number}.pth")))
+    if old:
+        logger.info("dropped old checkpoints: %s", ", ".join(map(str, old)))
 
 
 def find_checkpoint(opt: Mapping[str, Any]) -> Checkpoint | None:
@@ -78,16 +101,15 @@ def find_checkpoint(opt: Mapping[str, Any]) -> Checkpoint | None:
     """
     if opt.get("auto_resume"):
         folder = Path(opt["path"]["training_states"])
-        paths = [path for path in folder.glob("*.state") if path.stem.isdigit()]
-        paths.sort(key=lambda path: int(path.stem), reverse=True)
-        for path in paths:
+        iterations = sorted(_iterations(folder), reverse=True)
+        for iteration in iterations:
             try:
-                return read_checkpoint(path)
+                return read_checkpoint(folder / f"{iteration}.state")
             except WeightsError as error:
                 logger.warning("%s; going back to the checkpoint before", error)
-        if paths:
+        if iterations:
             raise WeightsError(
-                f"none of the {len(paths)} checkpoints in {folder} can be read; start without --auto_resume"
+                f"none of the {len(iterations)} checkpoints in {folder} can be read; start without --auto_resume"
             )
     if opt["path"].get("resume_state"):
         return read_checkpoint(Path(opt["path"]["resume_state"]))
@@ -124,14 +146,28 @@ def point_to_weights(opt: dict[str, Any], checkpoint: Checkpoint) -> None:
     opt["path"].update(pretrain_network_g=str(checkpoint.weights_path), param_key_g="params", strict_load_g=True)
 
 
-def link_latest(weights_path: Path) -> Path:
-    """Give the last weights the name net_g_latest.pth too, as BasicSR's test options expect it."""
-    latest = weights_path.with_name("net_g_latest.pth")
-    temporary = latest.with_name(f".{latest.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(weights_path, temporary)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(weights_path, temporary)
-    os.replace(temporary, latest)
-    return latest
+def set_aside_later_checkpoints(path_opt: Mapping[str, str], iteration: int) -> None:
+    """Rename the states after the one that a run goes on from: they are damaged, or of an attempt given up.
+
+    Args:
+        path_opt: options `path`: training_states.
+        iteration: where the run goes on.
+    """
+    folder = Path(path_opt["training_states"])
+    for number in sorted(number for number in _iterations(folder) if number > iteration):
+        path = folder / f"{number}.state"
+        aside = path.with_name(f"{path.name}.set_aside")
+        path.replace(aside)
+        remove_checked(path)
+        logger.warning("%s is of after iteration %d and is kept as %s", path, iteration, aside.name)
+
+
+def remove_leftovers(path_opt: Mapping[str, str]) -> None:
+    """Delete unfinished files that a killed process left in the folders of checkpoints."""
+    for key in ("models", "training_states"):
+        for path in Path(path_opt[key]).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _iterations(folder: Path) -> list[int]:
+    return [int(path.stem) for path in folder.glob("*.state") if path.stem.isdigit()]

@@ -73,7 +73,7 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
                     tile_opt=opt.get("tile"),
                     with_bicubic=True,
                     save_path=_saved_picture(opt, name) if opt["val"].get("save_img") else None,
-                    on_picture=lambda number, row, image_HWC: advance(number),
+                    on_picture=lambda number, *_: advance(number),
                 )
         means = dataset_means(rows)
         files = write_report(folder, rows, _protocol(opt, metrics_opt, model))

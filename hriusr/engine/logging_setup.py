@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import logging.handlers
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,24 @@ from rich.logging import RichHandler
 
 _FORMAT = "%(asctime)s %(levelname)s: %(message)s"
 _PACKAGE = "hriusr"
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk ends with one word on stderr: the run itself decides whether it can go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Give the file up where it cannot be written; all else is a fault of the program."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.setLevel(logging.CRITICAL + 1)
+        sys.stderr.write(f"warning: the log {self.baseFilename} ends here: {error.strerror}\n")
+
+    def close(self) -> None:
+        """Close, also where what is left cannot be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -30,7 +49,7 @@ class RunLog:
         self._logger.setLevel(logging.INFO)
         self._logger.propagate = False
         self._early = logging.handlers.MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1)
-        self._file: logging.FileHandler | None = None
+        self._file: _LogFile | None = None
         self._handlers: list[logging.Handler] = [self._early, self._terminal_handler()]
         for handler in self._handlers:
             self._logger.addHandler(handler)
@@ -40,7 +59,7 @@ class RunLog:
         if self._is_silent:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = logging.FileHandler(path, encoding="utf-8")
+        self._file = _LogFile(path, encoding="utf-8")
         self._file.setFormatter(logging.Formatter(_FORMAT))
         self._early.setTarget(self._file)
         self._early.flush()
@@ -53,12 +72,13 @@ class RunLog:
         if self._file is not None:
             fields = {
                 "name": _PACKAGE,
-                "level": logging.ERROR,
+                "levelno": logging.ERROR,
                 "levelname": "ERROR",
                 "msg": f"the run ended: {error!r}",
             }
             record = logging.makeLogRecord({**fields, "exc_info": (type(error), error, error.__traceback__)})
-            self._file.handle(record)
+            if record.levelno >= self._file.level:
+                self._file.handle(record)
 
     def close(self) -> None:
         """Give the logger back."""

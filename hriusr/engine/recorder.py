@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from hriusr.atomic_file import write_atomically
+from hriusr.data.matlab_resize import imresize
 from hriusr.engine.run_state import RunState
+from hriusr.engine.validation import SeenPictures
 from hriusr.errors import HriusrError
 
 logger = logging.getLogger(__name__)
@@ -64,17 +66,16 @@ class Recorder:
             for label, value in metrics.items():
                 self._tensorboard.add_scalar(f"metrics/{dataset}/{label}", value, iteration)
 
-    def image(self, iteration: int, label: str, image_HWC: np.ndarray) -> None:
-        """Show a picture in TensorBoard, its upper left part where it is large.
+    def pictures(self, iteration: int, label: str, pictures: SeenPictures) -> None:
+        """Show bicubic, result and ground truth side by side in TensorBoard; the upper left part of large pictures.
 
         Args:
-            iteration: step it was made at.
+            iteration: step they were made at.
             label: dataset/name.
-            image_HWC: RGB or grey uint8.
+            pictures: RGB or grey uint8.
         """
         if self._tensorboard:
-            part = image_HWC[:_MOST_IMAGE_PIXELS, :_MOST_IMAGE_PIXELS]
-            self._tensorboard.add_image(f"images/{label}", part, iteration, dataformats="HWC")
+            self._tensorboard.add_image(f"images/{label}", side_by_side(pictures), iteration, dataformats="HWC")
 
     def __enter__(self) -> "Recorder":
         """Be closed at the end of a with statement."""
@@ -95,6 +96,18 @@ class Recorder:
             raise HriusrError(
                 f"cannot write {self.path}: {error.strerror}; make room, go on with --auto_resume"
             ) from error
+
+
+def side_by_side(pictures: SeenPictures) -> np.ndarray:
+    """Return bicubic | result | ground truth (where there is one), (H, W, C) uint8, at most 512 pixels high each."""
+    scale = pictures.result_HWC.shape[0] // pictures.lq_HWC.shape[0]
+    side = max(_MOST_IMAGE_PIXELS // scale, 1)
+    lq_HWC = pictures.lq_HWC[:side, :side]
+    height, width = lq_HWC.shape[0] * scale, lq_HWC.shape[1] * scale
+    columns = [imresize(lq_HWC, size=(height, width)), pictures.result_HWC[:height, :width]]
+    if pictures.gt_HWC is not None:
+        columns.append(pictures.gt_HWC[:height, :width])
+    return np.concatenate(columns, axis=1)
 
 
 def _json_number(value: float) -> float | str | None:

@@ -22,7 +22,7 @@ class RunState:
         samples_per_step: of all processes together; the sampler's position is iteration * samples_per_step.
         iteration: steps done.
         validated_iteration: the last one whose validation is complete.
-        seconds: spent training, over all starts.
+        seconds: phase (speedometer.PHASES) -> time spent in it, over all starts.
         best: best validation values so far.
     """
 
@@ -30,7 +30,7 @@ class RunState:
     samples_per_step: int
     iteration: int = 0
     validated_iteration: int = 0
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     best: BestMetrics = field(default_factory=dict)
 
     def note_metrics(self, dataset: str, metrics: Mapping[str, float], metrics_opt: Mapping[str, Any]) -> None:
@@ -83,7 +83,8 @@ class RunState:
         if state.get("torch_version") != str(torch.__version__):
             reasons.append(f"torch was {state.get('torch_version')} and is {torch.__version__}")
         self.validated_iteration = run["validated_iteration"]
-        self.seconds = run["seconds"]
+        seconds = run["seconds"]  # once a single number
+        self.seconds = dict(seconds) if isinstance(seconds, Mapping) else {"compute": seconds}
         self.best = {name: {label: dict(r) for label, r in records.items()} for name, records in _best(state).items()}
         return reasons
 

@@ -14,7 +14,13 @@ import torch
 
 from hriusr.data.loader import build_train_loader
 from hriusr.engine.build import as_basicsr_dict, build_model
-from hriusr.engine.checkpoint import find_checkpoint, point_to_weights
+from hriusr.engine.checkpoint import (
+    find_checkpoint,
+    point_to_weights,
+    remove_leftovers,
+    set_aside_later_checkpoints,
+)
+from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
@@ -63,11 +69,14 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
             model.resume_training(checkpoint.state)
 
         open_folder(opt, options, log, is_resumed=checkpoint is not None)
+        remove_leftovers(opt["path"])
+        set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         folder, tensorboard = Path(opt["path"]["experiments_root"]), tensorboard_folder(opt)
         with (
             Recorder(folder, tensorboard if uses_tensorboard(opt) else None, state) as recorder,
             TrainingProgress(log.console, int(opt["train"]["total_iter"]), state.iteration) as progress,
+            CheckpointWriter() as writer,
         ):
             batches = build_train_loader(
                 data.train_set,
@@ -88,6 +97,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 data.val_loaders,
                 metrics_opt=metrics_opt,
                 recorder=recorder,
+                writer=writer,
                 progress=progress,
                 stop=stop,
                 last_checkpoint=checkpoint.state_path if checkpoint else None,

@@ -5,23 +5,24 @@ does not touch random numbers. So an interrupted and resumed run equals one that
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch.utils.data import DataLoader
 
-from hriusr.engine.checkpoint import link_latest, save_checkpoint
+from hriusr.checked_file import link_checked
+from hriusr.engine.best_weights import best_weights_now, choose_metric
+from hriusr.engine.checkpoint import drop_old_checkpoints, write_files
+from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import untouched_randomness
 from hriusr.engine.recorder import Recorder
 from hriusr.engine.run_state import BestMetrics, RunState
 from hriusr.engine.speedometer import Speedometer, duration
 from hriusr.engine.stop_signal import StopSignal
-from hriusr.engine.validation import OnPicture, validate
+from hriusr.engine.validation import OnPicture, SeenPictures, validate
 from hriusr.errors import HriusrError
 from hriusr.metrics.measure import MetricOptions
 from hriusr.metrics.report import PictureRow, dataset_means, format_value
@@ -68,6 +69,7 @@ class TrainingRun:
         *,
         metrics_opt: MetricOptions,
         recorder: Recorder,
+        writer: CheckpointWriter,
         progress: TrainingProgress,
         stop: StopSignal,
         last_checkpoint: Path | None,
@@ -82,20 +84,22 @@ class TrainingRun:
             val_loaders: name -> pictures to validate on.
             metrics_opt: label -> metric.
             recorder: of measurements.
+            writer: of checkpoints, beside the training.
             progress: on the terminal.
             stop: tells when to leave.
             last_checkpoint: the .state the run goes on from.
         """
         self.opt, self.model, self.state = opt, model, state
         self.batches, self.val_loaders, self.metrics_opt = batches, val_loaders, metrics_opt
-        self.recorder, self.progress, self.stop = recorder, progress, stop
+        self.recorder, self.writer, self.progress, self.stop = recorder, writer, progress, stop
         self.total_iter = int(opt["train"]["total_iter"])
-        self.speed = Speedometer(state.iteration, self.total_iter)
+        self.speed = Speedometer(state.iteration, self.total_iter, state.seconds)
+        wanted = (opt.get("val") or {}).get("best_metric")
+        self.best_metric = choose_metric(wanted, val_loaders, metrics_opt)
         self.last_checkpoint = last_checkpoint
         self.saved_iteration = state.iteration if last_checkpoint else None
         self.last_metrics: dict[str, dict[str, float]] = {}
         self.noted_nonfinite = 0
-        self.start_time = time.perf_counter() - state.seconds
 
     def run(self) -> TrainingSummary:
         """Train until total_iter.
@@ -130,7 +134,8 @@ class TrainingRun:
 
     def _step(self) -> None:
         iteration = self.state.iteration + 1
-        with self.speed.waiting_for_data():
+        self.writer.check()
+        with self.speed.during("data"):
             batch = next(self.batches)
         self.model.update_learning_rate(iteration, self.opt["train"].get("warmup_iter", -1))
         self.model.feed_data(batch)
@@ -178,10 +183,19 @@ class TrainingRun:
         logger.info("[%d/%d] %s  %s  %s", iteration, self.total_iter, note, waiting, left)
 
     def _save(self) -> None:
-        self.state.seconds = time.perf_counter() - self.start_time
-        self.last_checkpoint = save_checkpoint(self.model, self.state.iteration, self.state.state_dict())
-        self.saved_iteration = self.state.iteration
-        logger.info("checkpoint: %s", self.last_checkpoint)
+        iteration, path_opt, logger_opt = self.state.iteration, self.opt["path"], self.opt["logger"]
+        keep, keep_every = logger_opt.get("keep_checkpoints"), logger_opt.get("keep_every")
+        self.state.seconds = self.speed.split()
+        with self.speed.during("save"):
+            self.writer.wait()  # before copying: two copies at once need not fit into memory
+            contents = self.model.checkpoint_files(0, iteration, self.state.state_dict())
+
+        def write() -> None:
+            self.last_checkpoint = write_files(contents, f"the checkpoint of iteration {iteration}")
+            drop_old_checkpoints(path_opt, iteration, keep, keep_every)
+
+        self.writer.submit(write)
+        self.saved_iteration = iteration
 
     def _is_validation_due(self) -> bool:
         state = self.state
@@ -191,7 +205,7 @@ class TrainingRun:
 
     def _validate(self) -> None:
         metrics = {}
-        with untouched_randomness(), self.speed.paused():
+        with untouched_randomness(), self.speed.during("validation"):
             for name, loader in self.val_loaders.items():
                 with self.progress.pictures(name, len(loader)) as advance:
                     rows = validate(
@@ -210,12 +224,23 @@ class TrainingRun:
             logger.info("validation at %d, %s: %s", self.state.iteration, name, self._in_words(name, values))
         self.last_metrics = metrics
         self.state.validated_iteration = self.state.iteration
+        self._save_best()
+
+    def _save_best(self) -> None:
+        with self.speed.during("save"):
+            self.writer.wait()
+            contents = best_weights_now(self.model, self.state, self.best_metric)
+        if contents:
+            words = f"the best weights so far ({'/'.join(self.best_metric)}, iteration {self.state.iteration})"
+            self.writer.submit(lambda: write_files(contents, words))
 
     def _watch_pictures(self, advance: Callable[[int], None]) -> OnPicture:
-        def watch(number: int, row: PictureRow, image_HWC: np.ndarray) -> None:
+        num_shown = self.opt["logger"].get("num_val_images", 3)
+
+        def watch(number: int, row: PictureRow, pictures: SeenPictures) -> None:
             advance(number)
-            if number == 1:
-                self.recorder.image(self.state.iteration, f"{row.dataset}/{row.image}", image_HWC)
+            if number <= num_shown:
+                self.recorder.pictures(self.state.iteration, f"{row.dataset}/{row.image}", pictures)
             if self.stop.number is not None:
                 raise _Stopped
 
@@ -238,6 +263,7 @@ class TrainingRun:
         self._end_loading()  # first: a loading process that dies now must not disturb the saving
         if self.saved_iteration != self.state.iteration:
             self._save()
+        self.writer.wait()
         logger.warning(
             "stopped by %s at iteration %d of %d; start again with --auto_resume to go on from %s",
             self.stop.name,
@@ -255,13 +281,16 @@ class TrainingRun:
     def _finish(self) -> TrainingSummary:
         """Say what came out and where it lies."""
         state, path_opt = self.state, self.opt["path"]
-        state.seconds = time.perf_counter() - self.start_time
+        self.writer.wait()
+        state.seconds = self.speed.split()
+        seconds = sum(state.seconds.values())
         weights = Path(path_opt["models"], f"net_g_{state.iteration}.pth")
-        weights = link_latest(weights) if weights.exists() else None
-        logger.info("%d steps in %s", state.iteration, duration(state.seconds))
+        weights = link_checked(weights, weights.with_name("net_g_latest.pth")) if weights.exists() else None
+        split = ", ".join(f"{phase} {duration(spent)}" for phase, spent in state.seconds.items())
+        logger.info("%d steps in %s (%s)", state.iteration, duration(seconds), split)
         for dataset, values in self.last_metrics.items():
             logger.info("%s: %s", dataset, self._in_words(dataset, values))
         logger.info("weights: %s", weights or self.last_checkpoint)
         logger.info("log, metrics.jsonl and checkpoints: %s", path_opt["experiments_root"])
         folder = Path(path_opt["experiments_root"])
-        return TrainingSummary(state.iteration, state.seconds, self.last_metrics, state.best, weights, folder)
+        return TrainingSummary(state.iteration, seconds, self.last_metrics, state.best, weights, folder)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,17 @@ from hriusr.upscaling.tiling import tile_upscale
 
 logger = logging.getLogger(__name__)
 
-# called after each picture: number of pictures done, its row, the result (H, W, C) uint8
-OnPicture = Callable[[int, PictureRow, np.ndarray], None]
+
+class SeenPictures(NamedTuple):
+    """What one picture of a validation looks like: (H, W, C) RGB or grey uint8."""
+
+    lq_HWC: np.ndarray
+    result_HWC: np.ndarray
+    gt_HWC: np.ndarray | None
+
+
+# called after each picture: number of pictures done, its row, its pictures
+OnPicture = Callable[[int, PictureRow, SeenPictures], None]
 
 
 def validate(
@@ -74,7 +83,7 @@ def validate(
             write_image(save_path(name), result_HWC)
         rows.append(PictureRow(dataset_name, name, *result_HWC.shape[:2], metrics, bicubic, seconds))
         if on_picture is not None:
-            on_picture(number, rows[-1], result_HWC)
+            on_picture(number, rows[-1], SeenPictures(tensor_to_image(batch["lq"]), result_HWC, gt_HWC))
     return rows
 
 

@@ -21,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import load_weights, weights_content
 from hriusr.archs.weights_fit import apply_weights
-from hriusr.atomic_file import torch_bytes, write_atomically
+from hriusr.atomic_file import torch_bytes
 from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
+from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError
 from hriusr.losses.registry import build_loss
 from hriusr.models.ema import ExponentialMovingAverage
@@ -31,6 +32,7 @@ from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradient
 from hriusr.models.padding import with_padding
 from hriusr.models.precision import Precision, pick_device
 from hriusr.models.schedules import build_schedule
+from hriusr.models.snapshot import copy_to_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -218,12 +220,12 @@ class RestorationModel(BasicSRModel):
         """
         if self.opt.get("rank", 0) == 0:
             for path, content in self.checkpoint_files(epoch, current_iter).items():
-                write_atomically(path, content)
+                write_checked(path, torch_bytes(content))
 
     def checkpoint_files(
         self, epoch: int, current_iter: int, extra: Mapping[str, Any] | None = None
-    ) -> dict[Path, memoryview]:
-        """Copy everything into the content of files, so that training may go on while they are written.
+    ) -> dict[Path, dict[str, Any]]:
+        """Copy what files are to hold to the CPU, so that training may go on while they are serialised and written.
 
         Args:
             epoch: for BasicSR.
@@ -231,21 +233,24 @@ class RestorationModel(BasicSRModel):
             extra: goes into the .state: tensors and plain types.
 
         Returns:
-            Path -> content, in the order in which they are to be written.
+            Path -> tensors and plain types, in the order in which they are to be written.
         """
         path_opt = self.opt["path"]
         label = "latest" if current_iter == -1 else current_iter
-        weights = weights_content(
-            self.get_bare_model(self.net_g),
-            self.opt["network_g"],
-            {"iteration": current_iter},
-            ema=getattr(self, "net_g_ema", None),
-        )
-        files = {Path(path_opt["models"], f"net_g_{label}.pth"): torch_bytes(weights)}
+        files = {Path(path_opt["models"], f"net_g_{label}.pth"): self.weights_copy({"iteration": current_iter})}
         if current_iter != -1:
             state = {"epoch": epoch, "iter": current_iter, **self.training_state(), **(extra or {})}
-            files[Path(path_opt["training_states"], f"{current_iter}.state")] = torch_bytes(state)
+            files[Path(path_opt["training_states"], f"{current_iter}.state")] = copy_to_cpu(state)
         return files
+
+    def weights_copy(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Copy the weights and their running mean to the CPU: what a .pth holds.
+
+        Args:
+            metadata: anything JSON can hold.
+        """
+        ema = getattr(self, "net_g_ema", None)
+        return weights_content(self.get_bare_model(self.net_g), self.opt["network_g"], metadata, ema=ema)
 
     def training_state(self) -> dict[str, Any]:
         """Return what training needs besides the weights: tensors and plain types, the keys of BasicSR's .state."""

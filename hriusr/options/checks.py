@@ -140,6 +140,7 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
     for entry in entries:
         if options.datasets[entry].type == "SingleImageDataset":
             problems.warn(("datasets", entry), f"datasets.{entry} gets no metrics: SingleImageDataset has no gt")
+    _check_best_metric(options, entries, problems, is_train)
     for label, metric in options.val.metrics.items():
         if metric.type in ("calculate_psnr", "calculate_ssim") and metric.crop_border != options.scale:
             problems.warn(
@@ -147,6 +148,16 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
                 f"val.metrics.{label}.crop_border (={metric.crop_border}) differs from scale (={options.scale}): "
                 "published numbers cut off the scale",
             )
+
+
+def _check_best_metric(options: Options, entries: list[str], problems: Problems, is_train: bool) -> None:
+    wanted = options.val.best_metric
+    if wanted is None or not is_train:
+        return
+    names = [options.datasets[entry].name for entry in entries]
+    known = [*options.val.metrics, *(f"{name}/{label}" for name in names for label in options.val.metrics)]
+    if wanted not in known:
+        problems.error(("val", "best_metric"), f"val.best_metric (={wanted!r}) is none of {', '.join(known)}")
 
 
 def _check_tile(options: Options, problems: Problems) -> None:

@@ -58,6 +58,11 @@ class ValOptions(Section):
     suffix: str | None = Field(None, description="Ending of saved file names; default: the run's name.")
     pbar: bool = Field(True, description="Show a progress bar.")
     metrics: dict[str, MetricOptions] | None = Field(None, description="Label of a column -> metric; absent: none.")
+    best_metric: str | None = Field(
+        None,
+        description="Metric whose best weights are kept as net_g_best.pth: a label, or dataset's name/label; default: "
+        "the first metric of the first validation set. hriusr's own key.",
+    )
 
     @field_validator("suffix", mode="before")
     @classmethod
@@ -70,7 +75,18 @@ class LoggerOptions(Section):
 
     print_freq: PositiveInteger = Field(100, description="Iterations between two log lines.")
     save_checkpoint_freq: PositiveInteger = Field(5000, description="Iterations between two checkpoints.")
+    keep_checkpoints: PositiveInteger | None = Field(
+        None, description="Newest checkpoints that are kept, older ones are deleted; absent: all. hriusr's own key."
+    )
+    keep_every: PositiveInteger | None = Field(
+        None, description="Keep checkpoints at multiples of this iteration besides keep_checkpoints. hriusr's own key."
+    )
     use_tb_logger: bool = Field(True, description="Write TensorBoard files to tb_logger/<name>.")
+    num_val_images: NaturalNumber = Field(
+        3,
+        description="First pictures of each validation set shown in TensorBoard: bicubic, result and ground truth "
+        "side by side. hriusr's own key.",
+    )
 
 
 class TileOptions(Section):

@@ -99,12 +99,16 @@ def run_opt(tmp_path, photo, monkeypatch):
     return make
 
 
+def _is_time(key):
+    return key in ("it_per_s", "data_share") or key.endswith("_s")
+
+
 @pytest.fixture
 def records():
     """Return a function: folder of a run -> lines of its metrics.jsonl, without times."""
 
     def read(folder="experiments/tiny"):
         lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
-        return [{key: value for key, value in line.items() if key not in ("it_per_s", "data_share")} for line in lines]
+        return [{key: value for key, value in line.items() if not _is_time(key)} for line in lines]
 
     return read

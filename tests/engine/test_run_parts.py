@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from hriusr.atomic_file import torch_bytes
-from hriusr.engine.checkpoint import link_latest
+from hriusr.checked_file import is_damaged, link_checked, read_checksums, write_checked
 from hriusr.engine.randomness import capture_randomness, restore_randomness, seed_everything, untouched_randomness
 from hriusr.engine.recorder import Recorder
 from hriusr.engine.run_folder import archive_folder
 from hriusr.engine.run_state import RunState
 from hriusr.engine.speedometer import Speedometer, duration
 from hriusr.engine.stop_signal import StopSignal
+from hriusr.engine.validation import SeenPictures
 from hriusr.errors import HriusrError
 
 PSNR = {"psnr": {"type": "calculate_psnr"}}
@@ -102,13 +103,16 @@ def test_tensorboard_gets_losses_rates_metrics_and_pictures(tmp_path):
     with Recorder(tmp_path, tmp_path / "tb", RunState(0, 1)) as recorder:
         recorder.train(1, {"l_pix": 0.5}, 1e-3, {"it_per_s": 2.0})
         recorder.validation(1, "set", {"psnr": 30.0})
-        recorder.image(1, "set/a", np.zeros((600, 20, 3), np.uint8))
+        grey = [np.full((side, 20 * side // 600, 3), 9, np.uint8) for side in (300, 600, 600)]
+        recorder.pictures(1, "set/a", SeenPictures(*grey))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "tb"))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"losses/l_pix", "lr", "metrics/set/psnr"}
     assert events.Tags()["images"] == ["images/set/a"]
+    (image,) = events.Images("images/set/a")
+    assert (image.width, image.height) == (3 * 20, 512)  # bicubic, result, ground truth
 
 
 def test_archived_folders_do_not_collide(tmp_path):
@@ -140,9 +144,12 @@ def test_last_weights_have_a_second_name(tmp_path, monkeypatch, can_link):
         monkeypatch.setattr(os, "link", refuse)
     for content in (b"first", b"second"):
         (tmp_path / "net_g_7.pth").unlink(missing_ok=True)
-        (tmp_path / "net_g_7.pth").write_bytes(content)
-        assert link_latest(tmp_path / "net_g_7.pth").read_bytes() == content
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net_g_7.pth", "net_g_latest.pth"]
+        write_checked(tmp_path / "net_g_7.pth", content)
+        latest = link_checked(tmp_path / "net_g_7.pth", tmp_path / "net_g_latest.pth")
+        assert latest.read_bytes() == content
+        assert not is_damaged(latest)
+    assert set(read_checksums(tmp_path)) == {"net_g_7.pth", "net_g_latest.pth"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "net_g_7.pth", "net_g_latest.pth"]
 
 
 @pytest.fixture
@@ -176,13 +183,17 @@ def test_speed_leaves_pauses_out(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     speed = Speedometer(10, 110)
-    with speed.waiting_for_data():
+    with speed.during("data"):
         now[0] += 1
     now[0] += 3
-    with speed.paused():
+    with speed.during("validation"):
         now[0] += 100
+    with speed.during("save"):
+        now[0] += 10
     reading = speed.read(18)
     assert (reading.iterations_per_second, reading.data_share, reading.seconds_left) == (2.0, 0.25, 46.0)
+    now[0] += 5
+    assert speed.split() == {"data": 1, "compute": 8, "validation": 100, "save": 10}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00:00"), (61, "0:01:01"), (86_400 + 3_599.6, "25:00:00")])

@@ -107,7 +107,7 @@ def test_basicsr_trains_resumes_and_tests_our_model(tmp_path, pictures):
     assert all(0 < loss < 0.5 for loss in losses)
     assert "# psnr:" in log
     models = tmp_path / "experiments" / "driven" / "models"
-    assert sorted(path.name for path in models.iterdir()) == ["net_g_2.pth", "net_g_4.pth", "net_g_latest.pth"]
+    assert sorted(path.name for path in models.glob("*.pth")) == ["net_g_2.pth", "net_g_4.pth", "net_g_latest.pth"]
     assert len(list((tmp_path / "experiments").rglob("*_4.png"))) == 2
 
     train_opt["path"]["resume_state"] = "experiments/driven/training_states/2.state"

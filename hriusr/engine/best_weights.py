@@ -1,0 +1,60 @@
+"""Which validation metric decides on net_g_best.pth, and what is written into it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hriusr.engine.run_state import RunState
+from hriusr.errors import OptionsError
+from hriusr.models.sr_model import RestorationModel
+
+
+class ChosenMetric(NamedTuple):
+    """Metric that decides."""
+
+    dataset: str
+    label: str
+
+
+def choose_metric(wanted: str | None, datasets: Iterable[str], labels: Iterable[str]) -> ChosenMetric | None:
+    """Find the metric that val.best_metric names.
+
+    Args:
+        wanted: label, or dataset/label; None: the first of each.
+        datasets: names of the validation sets, in their order.
+        labels: of the metrics, in their order.
+
+    Returns:
+        None: nothing is measured.
+
+    Raises:
+        OptionsError: no such metric.
+    """
+    known = [ChosenMetric(dataset, label) for dataset in datasets for label in labels]
+    if not known:
+        return None
+    fitting = [metric for metric in known if wanted in (None, metric.label, "/".join(metric))]
+    if not fitting:
+        raise OptionsError(f"val.best_metric (={wanted!r}) is none of {', '.join(map('/'.join, known))}")
+    return fitting[0]
+
+
+def best_weights_now(
+    model: RestorationModel, state: RunState, metric: ChosenMetric | None
+) -> dict[Path, Mapping[str, Any]]:
+    """Copy the weights if the validation that just ended is the best so far.
+
+    Args:
+        model: its options name the folder.
+        state: with the metrics of this validation in it.
+        metric: that decides; None: none does.
+
+    Returns:
+        Path of net_g_best.pth -> its content; empty where this is not the best.
+    """
+    record = state.best.get(metric.dataset, {}).get(metric.label) if metric else None
+    if record is None or record["iter"] != state.iteration:
+        return {}
+    told = {"dataset": metric.dataset, "label": metric.label, "value": record["val"], "better": record["better"]}
+    path = Path(model.opt["path"]["models"], "net_g_best.pth")
+    return {path: model.weights_copy({"iteration": state.iteration, "metric": told})}
