@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hriusr.cli.arguments import Launcher, LauncherOption, OptionFile, Overrides
+from hriusr.cli.networks import list_networks, profile
 from hriusr.cli.options import options_app
 from hriusr.cli.prepare import prepare_app
 from hriusr.cli.upscale import upscale
@@ -23,6 +24,8 @@ app = typer.Typer(
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(options_app, name="options")
 app.command()(upscale)
+app.command("list")(list_networks)
+app.command()(profile)
 
 
 def _show_version(is_wanted: bool) -> None:

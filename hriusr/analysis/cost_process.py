@@ -1,0 +1,135 @@
+"""The process that measure_cost starts: reads one order as JSON from stdin, writes what it measures as lines of JSON.
+
+Time: wall clock and processor time of each run, behind one run that is not counted. Memory on a CPU: the high-water
+mark of resident memory (what the kernel really handed out), against what was resident with the network loaded; on
+CUDA: what the allocator had given out at its peak, weights and pictures included.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from hriusr.archs.registry import build_network
+from hriusr.archs.weights import network_from_weights
+from hriusr.errors import HriusrError
+from hriusr.models.precision import Precision
+
+
+def measure(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what measure_cost reads."""
+    if order["threads"] is not None:
+        torch.set_num_threads(order["threads"])
+    device = _checked_device(order["device"])
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    yield {"device": name, "threads": torch.get_num_threads()}
+    torch.manual_seed(0)
+    if "weights" in order["network"]:
+        network = network_from_weights(order["network"]["weights"])
+    else:
+        network = build_network(order["network"]["network_g"])
+    network = network.to(device)
+    precision = Precision(order["precision"], device)
+    batch_size, height, width = order["shape"]
+    lr_BCHW = torch.rand(batch_size, getattr(network, "in_chans", 3), height, width, device=device)
+
+    def forward() -> None:
+        with torch.inference_mode(), precision.autocast():
+            network(lr_BCHW)
+
+    def train() -> None:
+        with precision.autocast():
+            sr_BCHW = network(lr_BCHW)
+        precision.scaler.scale(sr_BCHW.float().abs().mean()).backward()
+        network.zero_grad()
+
+    loaded = _resident_bytes(device)
+    yield from _measure_pass("forward", forward, network.eval(), device, order["runs"], loaded)
+    if order["with_training"]:
+        yield from _measure_pass("train", train, network.train(), device, order["runs"], loaded)
+
+
+def _measure_pass(
+    name: str, work: Callable[[], None], network: nn.Module, device: torch.device, runs: int, loaded: int
+) -> Iterator[dict[str, Any]]:
+    _reset_peak(device)
+    seconds, cpu_seconds = [], []
+    for number in range(runs + 1):
+        _synchronize(device)
+        start, cpu_start = time.perf_counter(), time.process_time()
+        work()
+        _synchronize(device)
+        if number:
+            seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
+        yield {"pass": name, "done": number + 1}
+    peak = _peak_bytes(device)
+    yield {
+        "pass": name,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "pass_bytes": max(peak - loaded, 0),
+        "peak_bytes": peak,
+    }
+
+
+def _checked_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HriusrError(f"--device {name}: {str(error).splitlines()[0]}; cpu is always there") from error
+    return device
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _resident_bytes(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the high-water mark
+    except OSError:  # not Linux, or not allowed: the mark since the start, which loading has not raised by much
+        return
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def main() -> None:
+    """Measure what stdin orders."""
+    try:
+        for message in measure(json.loads(sys.stdin.read())):
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+    except (HriusrError, torch.OutOfMemoryError) as error:
+        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
