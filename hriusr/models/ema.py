@@ -1,9 +1,9 @@
 """Exponential moving average of a network's weights: what is validated and shipped."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
+
+from hriusr.models.parallel import copy_network, local
 
 
 class ExponentialMovingAverage:
@@ -20,11 +20,11 @@ class ExponentialMovingAverage:
             source: the bare network that is trained; neither wrapped nor compiled, and not moved from here on.
         """
         self.source = source
-        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        self.network = copy_network(source).eval().requires_grad_(False)
         saved = set(source.state_dict())
         pairs = list(zip(self.network.parameters(), source.parameters(), strict=True))
         buffers = zip(self.network.named_buffers(), source.buffers(), strict=True)
-        self._averaged = [(average.detach(), value.detach()) for average, value in pairs]
+        self._averaged = [(local(average.detach()), local(value.detach())) for average, value in pairs]
         self._copied: list[tuple[Tensor, Tensor]] = []
         for (name, average), value in buffers:
             if name in saved:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hriusr.models.parallel import mean_over_processes
+
 
 class LogMeans:
     """Sums of named scalars over steps; part of the training state, so that a resumed run logs the same means."""
@@ -29,11 +31,16 @@ class LogMeans:
 
     def take(self) -> dict[str, float]:
         """Return the means and start anew; NaN when every step was left out."""
+        self.average_over_processes()
         state = self.state_dict()
         self.sums = {}
         self.num_steps.zero_()
         count = state["num_steps"]
         return {name: total / count if count else float("nan") for name, total in state["sums"].items()}
+
+    def average_over_processes(self) -> None:
+        """Put the mean over all processes in the place of the own sums; all processes call."""
+        self.sums = mean_over_processes(self.sums)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums as numbers; waits for the device."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hriusr.errors import OptionsError
+from hriusr.models.parallel import is_any_sharded, local, sum_over_processes
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,10 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:
     """Return the Euclidean norm of all gradients together, a scalar; not finite if any element is not."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norms = torch.stack(torch._foreach_norm([local(gradient) for gradient in gradients]))
+    if not is_any_sharded(gradients):
+        return torch.linalg.vector_norm(norms)
+    return sum_over_processes(norms.double().square().sum()).sqrt().to(norms.dtype)  # double: squares overflow in fp32
 
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, max_norm: float) -> None:
@@ -65,7 +69,7 @@ def clip_gradients(gradients: list[Tensor], norm: Tensor, max_norm: float) -> No
         norm: their norm, from gradient_norm.
         max_norm: positive.
     """
-    torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+    torch._foreach_mul_([local(gradient) for gradient in gradients], torch.clamp(max_norm / (norm + 1e-6), max=1.0))
 
 
 class StepGuard:

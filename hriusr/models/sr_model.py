@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import load_weights, weights_content
@@ -26,6 +25,7 @@ from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
 from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError
 from hriusr.losses.registry import build_loss
+from hriusr.models import parallel
 from hriusr.models.ema import ExponentialMovingAverage
 from hriusr.models.log_means import LogMeans
 from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradients, gradient_norm, load_optimizer_state
@@ -62,6 +62,7 @@ class RestorationModel(BasicSRModel):
         # BasicSR's constructor is not called: it builds its own network, optimiser and schedule
         self.opt = opt
         self.is_train = opt["is_train"]
+        self.is_first = opt.get("rank", 0) == 0
         self.device = pick_device(opt["num_gpu"])
         self.precision = Precision(opt.get("precision", "fp32"), self.device)
         self.memory_format = torch.channels_last if opt.get("channels_last") else torch.contiguous_format
@@ -140,7 +141,7 @@ class RestorationModel(BasicSRModel):
         losses: dict[str, Tensor] = {}
         parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
         for number, (lq_BCHW, gt_BCHW) in enumerate(parts, start=1):
-            with self._gradient_sync(is_last=number == len(parts)):
+            with parallel.gradient_sync(self.net_g, is_last=number == len(parts)):
                 share = len(lq_BCHW) / len(self.lq)
                 for name, loss in self._backward(lq_BCHW, gt_BCHW, share).items():
                     losses[name] = losses.get(name, 0) + share * loss
@@ -187,7 +188,7 @@ class RestorationModel(BasicSRModel):
     def inference_network(self) -> nn.Module:
         """The network that is validated: the running mean, or net_g where there is none; never compiled or wrapped."""
         network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
-        return with_padding(network, self.opt["network_g"].get("window_size"))
+        return with_padding(parallel.inference_copy(network), self.opt["network_g"].get("window_size"))
 
     def upscale(self, lq_BCHW: Tensor) -> Tensor:
         """Run inference_network on pictures of any size; it is left in the mode it was in.
@@ -218,9 +219,8 @@ class RestorationModel(BasicSRModel):
         Raises:
             HriusrError: the disk is full; BasicSR would go on.
         """
-        if self.opt.get("rank", 0) == 0:
-            for path, content in self.checkpoint_files(epoch, current_iter).items():
-                write_checked(path, torch_bytes(content))
+        for path, content in self.checkpoint_files(epoch, current_iter).items():
+            write_checked(path, torch_bytes(content))
 
     def checkpoint_files(
         self, epoch: int, current_iter: int, extra: Mapping[str, Any] | None = None
@@ -233,7 +233,8 @@ class RestorationModel(BasicSRModel):
             extra: goes into the .state: tensors and plain types.
 
         Returns:
-            Path -> tensors and plain types, in the order in which they are to be written.
+            Path -> tensors and plain types, in the order in which they are to be written; empty but on process 0. All
+            processes call.
         """
         path_opt = self.opt["path"]
         label = "latest" if current_iter == -1 else current_iter
@@ -241,21 +242,37 @@ class RestorationModel(BasicSRModel):
         if current_iter != -1:
             state = {"epoch": epoch, "iter": current_iter, **self.training_state(), **(extra or {})}
             files[Path(path_opt["training_states"], f"{current_iter}.state")] = copy_to_cpu(state)
-        return files
+        return files if self.is_first else {}
 
     def weights_copy(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Copy the weights and their running mean to the CPU: what a .pth holds.
 
         Args:
             metadata: anything JSON can hold.
+
+        Returns:
+            The content; empty but on process 0. All processes call.
         """
-        ema = getattr(self, "net_g_ema", None)
-        return weights_content(self.get_bare_model(self.net_g), self.opt["network_g"], metadata, ema=ema)
+        networks = [self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, "net_g_ema") else [])]
+        for network in networks:
+            parallel.same_buffers(network)
+        states = [parallel.full_content(network.state_dict()) for network in networks]
+        if not self.is_first:
+            return {}
+        return weights_content(states[0], self.opt["network_g"], metadata, ema=states[1] if len(states) > 1 else None)
+
+    @contextlib.contextmanager
+    def validating(self) -> Iterator[None]:
+        """Let upscale work, for the time of a validation, on a process without the others; all processes call."""
+        network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        with parallel.whole_for_inference(network):
+            yield
 
     def training_state(self) -> dict[str, Any]:
-        """Return what training needs besides the weights: tensors and plain types, the keys of BasicSR's .state."""
+        """Return what training needs besides the weights, in BasicSR's keys: plain types, tensors on process 0."""
+        self.log_means.average_over_processes()
         return {
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": [parallel.full_content(optimizer.state_dict()) for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "scaler": self.precision.state_dict(),
             "guard": self.guard.state_dict(),
@@ -268,7 +285,7 @@ class RestorationModel(BasicSRModel):
             if len(resume_state[kind]) != len(objects):
                 raise OptionsError(f"the state holds {len(resume_state[kind])} {kind}, this run has {len(objects)}")
         for optimizer, state in zip(self.optimizers, resume_state["optimizers"], strict=True):
-            load_optimizer_state(optimizer, state)
+            load_optimizer_state(optimizer, parallel.shard_optimizer_state(optimizer, state))
         for scheduler, state in zip(self.schedulers, resume_state["schedulers"], strict=True):
             scheduler.load_state_dict(state)
         self.precision.load_state_dict(resume_state.get("scaler", {}))
@@ -279,10 +296,11 @@ class RestorationModel(BasicSRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Wrap a network for several processes; DataParallel is not used, torchrun replaces it."""
         net = net.to(self.device)
-        if self.opt.get("dist"):
-            device_ids = [self.device] if self.device.type == "cuda" else None
+        if self.opt.get("dist") and self.is_train:
             find_unused = self.opt.get("find_unused_parameters", False)
-            return DistributedDataParallel(net, device_ids=device_ids, find_unused_parameters=find_unused)
+            return parallel.wrap(net, self.device, self.opt.get("parallel", "ddp"), find_unused)
+        if self.opt.get("dist"):
+            return net
         num_gpu = self.opt["num_gpu"]
         if isinstance(num_gpu, int) and num_gpu > 1:
             logger.warning(
@@ -292,7 +310,7 @@ class RestorationModel(BasicSRModel):
 
     def get_bare_model(self, net: nn.Module) -> nn.Module:
         """Return the network itself, without wrapper."""
-        return net.module if isinstance(net, DistributedDataParallel) else net
+        return parallel.bare(net)
 
     def print_network(self, net: nn.Module) -> None:
         """Log the network's name and size."""
@@ -330,12 +348,3 @@ class RestorationModel(BasicSRModel):
         poison = torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
         self.precision.scaler.scale(total * (share * poison)).backward()
         return {name: loss.detach() for name, loss in losses.items()}
-
-    @contextlib.contextmanager
-    def _gradient_sync(self, is_last: bool) -> Iterator[None]:
-        """Let processes exchange gradients with the last part only."""
-        if is_last or not isinstance(self.net_g, DistributedDataParallel):
-            yield
-        else:
-            with self.net_g.no_sync():
-                yield
