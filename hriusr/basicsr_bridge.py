@@ -72,7 +72,9 @@ def replace_in(registry: Registry, name: str) -> Callable[[type], type]:
     """
 
     def decorate(cls: type) -> type:
-        taken = registry._obj_map.pop(name, None)
+        # BasicSR marks names that others may well register too: RealESRGANModel_basicsr
+        marked = registry._obj_map.pop(f"{name}_basicsr", None)
+        taken = registry._obj_map.pop(name, marked)
         if taken is not None and not taken.__module__.startswith("hriusr."):
             REPLACED[registry._name, name] = taken
         registry._obj_map[name] = cls
