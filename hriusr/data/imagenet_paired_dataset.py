@@ -1,7 +1,9 @@
-"""HAT's name for training on ImageNet: lq made from gt, small pictures enlarged to the patch.
+"""HAT's name for training on ImageNet: a folder a class, lq made from gt, small pictures enlarged to the patch.
 
 From XPixelGroup/HAT, hat/data/imagenet_paired_dataset.py; its option files name the same folder as gt and lq. There
-the LR comes from BasicSR's imresize without MATLAB's rounding in between; here it is MATLAB's.
+the whole picture is shrunk, by BasicSR's imresize without MATLAB's rounding in between, and then cut. Here the pixels
+under the kernel's taps are cut first (2 * scale beside each edge of the patch, less at the picture's border, where the
+kernel sees it mirrored), and the patch equals, to the bit, that of the whole picture as MATLAB shrinks it.
 """
 
 from collections.abc import Mapping
@@ -16,6 +18,8 @@ def make_imagenet_dataset(opt: Mapping[str, Any]) -> PairedImageDataset:
     """Build the dataset.
 
     Args:
-        opt: as PairedImageDataset; dataroot_lq is not looked at.
+        opt: as PairedImageDataset; dataroot_lq, enlarge_small and recursive are not looked at.
     """
-    return PairedImageDataset({**opt, "dataroot_lq": None, "lq_on_the_fly": True, "enlarge_small": True})
+    return PairedImageDataset(
+        {**opt, "dataroot_lq": None, "lq_on_the_fly": True, "enlarge_small": True, "recursive": True}
+    )

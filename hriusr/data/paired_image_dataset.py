@@ -39,8 +39,8 @@ class PairedImageDataset(Dataset):
     Args:
         opt: dataroot_gt; dataroot_lq, or none; scale; phase (train, val, test); in phase train gt_size, use_hflip,
             use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y), mean,
-            std, lq_on_the_fly, cache (none, memory), enlarge_small (small gt are enlarged to gt_size, as HAT does
-            with ImageNet).
+            std, lq_on_the_fly, cache (none, memory), recursive (also pictures of the folders below dataroot_gt),
+            enlarge_small (small gt are enlarged to gt_size, as HAT does with ImageNet).
 
     Raises:
         DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
@@ -114,7 +114,13 @@ class PairedImageDataset(Dataset):
     def _find_pairs(self) -> list[PicturePair]:
         if not uses_lmdb(self.opt):
             template = self.opt.get("filename_tmpl") or "{}"
-            return paired_paths(self.opt["dataroot_gt"], self.lq_folder, self.opt.get("meta_info_file"), template)
+            return paired_paths(
+                self.opt["dataroot_gt"],
+                self.lq_folder,
+                self.opt.get("meta_info_file"),
+                template,
+                recursive=bool(self.opt.get("recursive")),
+            )
         for key in ("meta_info_file", "filename_tmpl"):
             if self.opt.get(key) not in (None, "{}"):
                 logger.warning("dataset %s: %s is ignored with io_backend lmdb", self.name, key)

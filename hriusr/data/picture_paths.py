@@ -58,21 +58,31 @@ def read_meta_info(path: str | Path, near: str | Path = ".") -> list[str]:
     return names
 
 
-def single_paths(folder: str, meta_info_file: str | None) -> list[str]:
+def single_paths(folder: str, meta_info_file: str | None, *, recursive: bool = False) -> list[str]:
     """List the pictures of one folder, or those that a meta-info file names.
+
+    Args:
+        folder: where they are.
+        meta_info_file: their names; None: every picture.
+        recursive: also those of the folders below.
 
     Raises:
         DataError: something is missing or empty.
     """
     if meta_info_file is None:
-        return [str(path) for path in list_images(folder)]
+        return [str(path) for path in list_images(folder, recursive=recursive)]
     paths = [os.path.join(folder, name) for name in read_meta_info(meta_info_file, folder)]
     _refuse_missing(paths, f"{meta_info_file} lists")
     return paths
 
 
 def paired_paths(
-    gt_folder: str, lq_folder: str | None, meta_info_file: str | None, filename_tmpl: str = "{}"
+    gt_folder: str,
+    lq_folder: str | None,
+    meta_info_file: str | None,
+    filename_tmpl: str = "{}",
+    *,
+    recursive: bool = False,
 ) -> list[PicturePair]:
     """List the pairs of two folders.
 
@@ -81,11 +91,12 @@ def paired_paths(
         lq_folder: low resolution; None: made from gt.
         meta_info_file: takes the names from this file instead of gt_folder.
         filename_tmpl: lq name from a gt name, both without suffix. The suffix may differ from gt's.
+        recursive: also the pictures of the folders below gt_folder.
 
     Raises:
         DataError: a folder is missing or empty, or a picture has no partner.
     """
-    gt_paths = single_paths(gt_folder, meta_info_file)
+    gt_paths = single_paths(gt_folder, meta_info_file, recursive=recursive)
     if lq_folder is None:
         return [PicturePair(gt_path, None) for gt_path in gt_paths]
     if "{}" not in filename_tmpl:

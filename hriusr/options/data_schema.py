@@ -42,6 +42,9 @@ class DatasetOptions(Section):
     cache: Literal["none", "memory"] = Field(
         "none", description="memory: keep decoded pictures in RAM (width x height x 3 bytes each). hriusr's own key."
     )
+    recursive: bool = Field(
+        False, description="Take the pictures of the folders below dataroot_gt too. hriusr's own key."
+    )
     mean: list[Real] | None = Field(None, description="Subtracted from the input, one number a channel, range 0..1.")
     std: list[Real] | None = Field(None, description="The input is divided by it, one number a channel, range 0..1.")
     color: Literal["y", "n"] | None = Field(None, description="y: use the Y of YCbCr (BT.601) alone, one channel.")

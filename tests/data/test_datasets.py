@@ -285,3 +285,68 @@ def test_imagenet_dataset_enlarges_small_pictures(folders):
     item = dataset[SampleKey(0, 0)]
     assert item["gt"].shape == (3, 80, 80)
     assert is_pair(item)
+
+
+def test_recursive_takes_the_pictures_of_folders_below(tmp_path, photo):
+    for name in ("astronaut", "chelsea"):
+        gt = photo(name)[:40, :40]
+        write_image(tmp_path / "gt" / name[0] / f"{name}.png", gt)
+        write_image(tmp_path / "lq" / name[0] / f"{name}.png", downsample(gt, 2))
+    write_image(tmp_path / "gt" / "coffee.png", photo("coffee")[:40, :40])
+    write_image(tmp_path / "lq" / "coffee.png", downsample(photo("coffee")[:40, :40], 2))
+    assert len(PairedImageDataset(options(tmp_path))) == 1
+    dataset = PairedImageDataset(options(tmp_path, recursive=True))
+    assert [pair.gt[len(str(tmp_path)) :] for pair in dataset.pairs] == [
+        "/gt/a/astronaut.png",
+        "/gt/c/chelsea.png",
+        "/gt/coffee.png",
+    ]
+    assert all(np.array_equal(downsample(read_image(pair.gt), 2), read_image(pair.lq)) for pair in dataset.pairs)
+
+
+@pytest.fixture
+def imagenet(tmp_path, photo):
+    """Folders of classes with what ImageNet has: JPEGs in colour, grey and CMYK, a PNG that is called JPEG, a tiny one."""
+    from PIL import Image
+
+    photograph = Image.fromarray(photo("coffee")[:203, :301])
+    for name, mode in (("n01/n01_1.JPEG", "RGB"), ("n01/n01_2.JPEG", "L"), ("n02/n02_1.JPEG", "CMYK")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        photograph.convert(mode).save(tmp_path / name, "JPEG", quality=95)
+    photograph.save(tmp_path / "n02/n02_2.JPEG", "PNG")
+    photograph.crop((0, 0, 75, 50)).save(tmp_path / "n02/n02_3.JPEG", "JPEG")
+    register_package()
+    opt = {"name": "ImageNet", "dataroot_gt": str(tmp_path), "scale": 4, "phase": "train", "gt_size": 64}
+    return DATASET_REGISTRY.get("ImageNetPairedDataset")(opt)
+
+
+def test_imagenet_of_every_kind_gives_patches_in_colour(imagenet):
+    assert [pair.gt.rsplit("/", 1)[1] for pair in imagenet.pairs] == [
+        *(f"n01_{number}.JPEG" for number in (1, 2)),
+        *(f"n02_{number}.JPEG" for number in (1, 2, 3)),
+    ]
+    whole = image_to_tensor(read_image(imagenet.pairs[0].gt))
+    for index, pair in enumerate(imagenet.pairs):
+        item = imagenet[SampleKey(index, index)]
+        assert item["gt"].shape == (3, 64, 64), pair
+        assert item["lq"].shape == (3, 16, 16), pair
+        if index == 2:  # CMYK: the colours of the RGB file, but for two conversions and the JPEG
+            assert (image_to_tensor(read_image(pair.gt)) - whole).abs().mean() < 0.03
+
+
+def test_imagenet_patch_equals_that_of_the_whole_shrunk_picture(imagenet):
+    switches = {"use_hflip": False, "use_rot": False}
+    imagenet.opt = {**imagenet.opt, **switches}
+    for index in (0, 2, 3):
+        gt = read_image(imagenet.pairs[index].gt)
+        gt = gt[: gt.shape[0] // 4 * 4, : gt.shape[1] // 4 * 4]
+        lq = downsample(gt, 4)
+        for position in range(8):
+            item = imagenet[SampleKey(index, position)]
+            top, left = np.argwhere(
+                (
+                    np.lib.stride_tricks.sliding_window_view(lq, (16, 16), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
+                    == (item["lq"].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+                ).all(axis=(2, 3, 4))
+            )[0]
+            assert torch.equal(item["gt"], image_to_tensor(gt[top * 4 : top * 4 + 64, left * 4 : left * 4 + 64]))
