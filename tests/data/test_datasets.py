@@ -306,7 +306,7 @@ def test_recursive_takes_the_pictures_of_folders_below(tmp_path, photo):
 
 @pytest.fixture
 def imagenet(tmp_path, photo):
-    """Folders of classes with what ImageNet has: JPEGs in colour, grey and CMYK, a PNG that is called JPEG, a tiny one."""
+    """Folders of classes with what ImageNet has: JPEGs in colour, grey, CMYK, a PNG called JPEG, a tiny one."""
     from PIL import Image
 
     photograph = Image.fromarray(photo("coffee")[:203, :301])
