@@ -101,7 +101,8 @@ def _make_weights(values: Mapping[str, Any]) -> None:
 @by_stem
 def test_file_trains_a_step_and_its_test_file_tests_the_result(path, tmp_path, monkeypatch, photo):
     monkeypatch.chdir(tmp_path)
-    values, test_values = _values(path), _values(path.parents[1] / "test" / path.name)
+    test_file = path.parents[1] / "test" / path.name
+    values, test_values = _values(path), _values(test_file) if test_file.exists() else {"datasets": {}}
     for section in (values, test_values):
         for entry, dataset in section["datasets"].items():
             if dataset:
@@ -113,10 +114,10 @@ def test_file_trains_a_step_and_its_test_file_tests_the_result(path, tmp_path, m
     summary = train(options)
     assert summary.iteration == 1
     assert all(0 < value["psnr"] < 100 for value in summary.metrics.values())
-    options = load_options(
-        path.parents[1] / "test" / path.name, is_train=False, overrides=_overrides(test_values, False), **components
-    )
-    run_test(options)
+    if not test_file.exists():  # scripts/study tests what study_x2.yml has trained
+        assert path.stem == "study_x2"
+        return
+    run_test(load_options(test_file, is_train=False, overrides=_overrides(test_values, False), **components))
     assert list(Path("results", path.stem).rglob("*.csv"))
     assert list(Path("results", path.stem).rglob("photo*.png"))
 
@@ -141,4 +142,4 @@ def test_readme_has_a_row_with_the_size_of_the_file(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("*_x[234].yml")), ids=lambda path: path.name)
 def test_runnable_file_says_what_to_expect(path):
     if "type" in _values(path).get("network_g", {}):
-        assert path.read_text(encoding="utf-8").startswith("# Expected: ")
+        assert re.match(r"(# .*\n)*# Expected: ", path.read_text(encoding="utf-8"))
