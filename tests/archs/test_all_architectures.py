@@ -44,7 +44,8 @@ def saved_bytes(network, lr_BCHW):
 
 def test_table_has_a_tiny_row_for_every_network_of_ours():
     register_package()
-    ours = {name for name, entry in ARCH_REGISTRY if entry.__module__.startswith("hriusr.")}
+    entries = [(name, entry) for name, entry in ARCH_REGISTRY if not name.startswith("UNetDiscriminator")]
+    ours = {name for name, entry in entries if entry.__module__.startswith("hriusr.")}
     assert ours == {VARIANTS[name].type for name in TINY}
 
 
