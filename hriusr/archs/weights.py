@@ -239,7 +239,8 @@ def build_from_state(state: StateDict, network_opt: Mapping[str, Any], *, source
         network = build_network(network_opt)
     except OptionsError as error:
         raise WeightsError(f"{source}: its network cannot be built here: {error}") from error
-    apply_weights(network, state, source=source, network_opt=network_opt)
+    remedy = "if its arguments are other ones, set them; else it is of a variant that is not supported here"
+    apply_weights(network, state, source=source, network_opt=network_opt, remedy=remedy)
     return network.eval()
 
 

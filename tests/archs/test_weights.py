@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hriusr.archs.registry import build_network, complete_network_opt
+from hriusr.archs.variants import VARIANTS
 from hriusr.archs.weights import load_weights, network_from_weights, save_weights
 from hriusr.archs.weights_fit import apply_weights
 from hriusr.errors import HriusrError, WeightsError
@@ -92,20 +93,78 @@ def test_loading_in_part_takes_what_fits_and_lists_the_rest(network, caplog):
     four_times = build_network({**RESNET, "upscale": 4})
     left_out = apply_weights(network, four_times.state_dict(), source="x4.pth", network_opt=None, strict=False)
     assert torch.equal(network.conv_first.weight, four_times.conv_first.weight)
-    assert left_out == [
-        "in the file only, ignored: upconv2.weight",
-        "in the file only, ignored: upconv2.bias",
-    ]
-    assert "upconv2.weight" in caplog.text
+    assert left_out == ["in the file only, ignored: upconv2 (2 tensors, 2,336 numbers)"]
+    assert "loaded: conv_first, body.0, upconv1, conv_hr, conv_last (12 tensors, " in caplog.text
 
 
 def test_loading_in_part_skips_other_shapes(network):
-    wider = build_network({**RESNET, "num_feat": 12})
+    other = {name: tensor + 1 for name, tensor in network.state_dict().items()}
+    other["conv_first.weight"] = torch.zeros(8, 1, 3, 3)
     before = network.conv_first.weight.clone()
-    left_out = apply_weights(network, wider.state_dict(), source="wide.pth", network_opt=None, strict=False)
+    left_out = apply_weights(network, other, source="grey.pth", network_opt=None, strict=False)
     assert torch.equal(network.conv_first.weight, before)
-    assert torch.equal(network.conv_last.bias, wider.conv_last.bias)
-    assert any("conv_first.weight: file (12, 3, 3, 3)" in line for line in left_out)
+    assert torch.equal(network.conv_last.bias, other["conv_last.bias"])
+    assert left_out == [
+        "of another shape in the file, left at start values: conv_first (1 tensors, 216 numbers), as "
+        "conv_first.weight: file (8, 1, 3, 3), network (8, 3, 3, 3)"
+    ]
+
+
+def test_other_network_is_refused_even_in_part_and_leaves_the_network_alone(network):
+    wider = build_network({**RESNET, "num_feat": 12})
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(WeightsError, match=r"wide\.pth is of another network: 3 of the 4,531 numbers of MSRResNet fit"):
+        apply_weights(network, wider.state_dict(), source="wide.pth", network_opt=None, strict=False)
+    assert_same_state(network.state_dict(), before)
+
+
+def small(type_name, scale, **changes):
+    """Return the options of a small network with a head of several layers."""
+    name = {"HAT": "hat_tiny_x2", "SwinIR": "swinir_tiny_x2", "HRIUSR": "hriusr_tiny_x2"}[type_name]
+    return {**VARIANTS[name].network_opt(), "upsampler": "pixelshuffle", "num_feat": 8, "upscale": scale, **changes}
+
+
+@pytest.mark.parametrize("type_name", ["SwinIR", "HAT", "HRIUSR"])
+def test_x4_starts_from_the_body_of_x2(tmp_path, type_name, caplog):
+    """HAT's issue 90: the head of x4 has one layer more, upsample.2."""
+    twice = build_network(small(type_name, 2))
+    save_weights(tmp_path / "x2.pth", twice, small(type_name, 2))
+    state, network_opt = load_weights(tmp_path / "x2.pth")
+    torch.manual_seed(1)
+    four_times = build_network(small(type_name, 4))
+    new = four_times.upsample[2].weight.clone()
+    with pytest.raises(WeightsError, match=r"2 missing in the file \(upsample\.2\.weight, upsample\.2\.bias\)"):
+        apply_weights(four_times, state, source="x2.pth", network_opt=network_opt)
+    left_out = apply_weights(four_times, state, source="x2.pth", network_opt=network_opt, strict=False)
+    assert left_out == ["not in the file, left at start values: upsample.2 (2 tensors, 2,336 numbers)"]
+    loaded = four_times.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    assert torch.equal(four_times.upsample[2].weight, new)
+    assert "x2.pth was loaded in part into" in caplog.text
+
+
+@pytest.mark.parametrize("type_name", ["SwinIR", "HAT", "HRIUSR"])
+def test_one_layer_head_of_another_scale_starts_new(type_name):
+    options = {"upsampler": "pixelshuffledirect"}
+    twice, four_times = build_network(small(type_name, 2, **options)), build_network(small(type_name, 4, **options))
+    head = four_times.upsample[0].weight.clone()
+    left_out = apply_weights(four_times, twice.state_dict(), source="x2.pth", network_opt=None, strict=False)
+    assert len(left_out) == 1
+    assert left_out[0].startswith("of another shape in the file, left at start values: upsample.0 (2 tensors, ")
+    assert torch.equal(four_times.upsample[0].weight, head)
+    assert all(
+        torch.equal(tensor, twice.state_dict()[name])
+        for name, tensor in four_times.state_dict().items()
+        if not name.startswith("upsample")
+    )
+
+
+def test_groups_of_layers_are_counted_together(caplog):
+    deeper = build_network(small("SwinIR", 2, depths=[2] * 4, num_heads=[2] * 4))
+    shallow = build_network(small("SwinIR", 2))
+    left_out = apply_weights(deeper, shallow.state_dict(), source="x.pth", network_opt=None, strict=False)
+    assert left_out[0].startswith("not in the file, left at start values: layers.2-3 (")
+    assert "loaded: conv_first, patch_embed, layers.0-1, norm, conv_after_body" in caplog.text
 
 
 def test_missing_file_is_named(tmp_path):

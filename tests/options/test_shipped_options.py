@@ -67,3 +67,16 @@ def test_test_file_takes_the_weights_of_its_training(path):
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if path.parent.name == "test":
         assert values["path"]["pretrain_network_g"] == f"experiments/{path.stem}/models/net_g_latest.pth"
+
+
+def test_hat_x4_after_x2_is_hats_recipe():
+    """arXiv:2205.04437, sec. 4.1: the body of x2, half the iterations at half the rate."""
+    values = read_with_bases(ROOT / "options/train/hat_x4.yml").values
+    train, path = values["train"], values["path"]
+    assert (train["total_iter"], float(train["optim_g"]["lr"])) == (250_000, 1e-4)
+    assert train["scheduler"]["milestones"] == [125_000, 200_000, 225_000, 240_000]
+    assert path["strict_load_g"] is False
+    assert path["param_key_g"] == "params_ema"
+    assert path["pretrain_network_g"] == "experiments/hat_x2/models/net_g_latest.pth"
+    assert values["datasets"]["train"]["gt_size"] == 256  # 64 pixels of the input
+    assert values["network_g"]["upscale"] == 4
