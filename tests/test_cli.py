@@ -166,6 +166,67 @@ def test_upscale_that_failed_ends_with_2(tmp_path, tiny_weights):
     assert not (tmp_path / "out" / "broken.png").exists()
 
 
+@pytest.fixture(scope="module")
+def foreign_weights(tmp_path_factory) -> Path:
+    """Write a small SwinIR for grey pictures as its authors would: a state_dict under `params`, nothing else."""
+    import torch
+
+    from hriusr.archs.registry import build_network
+
+    path = tmp_path_factory.mktemp("foreign") / "swinir_grey.pth"
+    size = {"embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 4, "mlp_ratio": 2.0, "in_chans": 1}
+    torch.save({"params": build_network({"type": "SwinIR", "upsampler": "", "upscale": 1, **size}).state_dict()}, path)
+    return path
+
+
+def test_upscale_takes_a_foreign_grey_network_of_scale_1(tmp_path, foreign_weights, photo):
+    from hriusr.data.image_io import read_image, write_image
+
+    write_image(tmp_path / "cat.png", photo("chelsea")[:20, :30])
+    result = run_cli("upscale", str(tmp_path / "cat.png"), "-w", str(foreign_weights), "-o", str(tmp_path / "out.png"))
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "out.png").shape == (20, 30, 3)
+
+
+def test_convert_says_what_it_found_and_upscale_takes_the_result(tmp_path, foreign_weights, photo):
+    from hriusr.data.image_io import write_image
+
+    target = tmp_path / "new.safetensors"
+    result = run_cli("convert", str(foreign_weights), str(target), "--set", "img_range=2e0", "--precision", "bf16")
+    assert result.exit_code == 0, result.output
+    assert "SwinIR x1, 2,749 parameters, found from its tensors" in result.output
+    assert "window_size=4" in result.output
+    assert "img_range=2.0" in result.output
+    assert "usual values" not in result.output  # img_range was set
+    write_image(tmp_path / "cat.png", photo("chelsea")[:20, :30])
+    assert (
+        run_cli("upscale", str(tmp_path / "cat.png"), "-w", str(target), "-o", str(tmp_path / "o.png")).exit_code == 0
+    )
+    result = run_cli("convert", str(target), "--to", "pth")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{in}", "{out}.pth", "--to", "safetensors"], "disagree"),
+        (["{in}", "--set", "window_size"], "must be NAME=VALUE"),
+        (["{in}", "{out}.pth", "--set", "windows=3"], "window_size"),
+        (["{in}"], "exists: give --overwrite"),
+    ],
+    ids=["formats", "word", "name", "exists"],
+)
+def test_convert_refuses_in_a_line(tmp_path, foreign_weights, arguments, words):
+    foreign_weights.with_suffix(".safetensors").touch()
+    places = {"{in}": str(foreign_weights), "{out}": str(tmp_path / "out")}
+    arguments = [word.replace("{in}", places["{in}"]).replace("{out}", places["{out}"]) for word in arguments]
+    result = run_cli("convert", *arguments)
+    assert result.exit_code == 2
+    assert "error: " in result.output
+    assert words in result.output
+
+
 def test_main_job_from_pictures_to_report(tmp_path, monkeypatch, photo):
     """Train two steps, test and enlarge, by the shipped quickstart files with a smaller network and fewer pictures."""
     from hriusr.data.image_io import read_image, write_image

@@ -17,6 +17,17 @@ from hriusr.blocks.cosine_attention import log_spaced_offsets
 
 _MASKED = -100.0
 _USUAL_IMG_SIZE = 64
+_SWIN_HEADS = ("pixelshuffle", "pixelshuffledirect", "nearest+conv", "", None)
+_KNOWN_THERE: dict[str, dict[str, tuple]] = {
+    "SwinIR": {"upsampler": _SWIN_HEADS, "resi_connection": ("1conv", "3conv"), "num_feat": (64,)},
+    "Swin2SR": {
+        "upsampler": (*_SWIN_HEADS, "pixelshuffle_aux"),
+        "resi_connection": ("1conv", "3conv"),
+        "num_feat": (64,),
+    },
+    "HAT": {"upsampler": ("pixelshuffle",), "resi_connection": ("1conv", "identity")},
+}
+_NEAREST_SCALES = {"SwinIR": (2, 4), "Swin2SR": (4,), "HAT": ()}
 
 
 def with_original_buffers(state: Mapping[str, Tensor], network_opt: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -44,6 +55,18 @@ def with_original_buffers(state: Mapping[str, Tensor], network_opt: Mapping[str,
             if network_opt["type"] == "Swin2SR":
                 buffers[f"{prefix}.attn.relative_coords_table"] = table.clone()
     return {**state, **buffers}
+
+
+def lacks_in_originals(network_opt: Mapping[str, Any]) -> list[str]:
+    """List the arguments of a SwinIR, HAT or Swin2SR of ours that the original code does not know, as `name=value`."""
+    known = _KNOWN_THERE[network_opt["type"]]
+    lacking = [name for name, values in known.items() if network_opt[name] not in values]
+    if (
+        network_opt["upsampler"] == "nearest+conv"
+        and network_opt["upscale"] not in _NEAREST_SCALES[network_opt["type"]]
+    ):
+        lacking.append("upscale")
+    return [f"{name}={network_opt[name]!r}" for name in lacking]
 
 
 def mask_img_size(network_opt: Mapping[str, Any]) -> int:

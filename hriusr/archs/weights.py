@@ -12,7 +12,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from safetensors import torch as safetensors_torch
 from torch import Tensor, nn
 
 from hriusr.archs.detect import detect_network, log_assumptions, set_arguments
+from hriusr.archs.detect_parts import Detection
 from hriusr.archs.marker import MARKER, read_marker, with_marker
 from hriusr.archs.registry import as_plain, build_network, complete_network_opt
 from hriusr.archs.weights_fit import apply_weights, describe_file, first_names
@@ -30,6 +31,15 @@ from hriusr.errors import OptionsError, WeightsError
 logger = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
+
+
+class WeightsFile(NamedTuple):
+    """What a weights file holds: one set of weights, and what it says about them."""
+
+    state: StateDict
+    network_opt: dict[str, Any] | None
+    metadata: dict[str, Any]
+
 
 # what wrappers put before each name: DataParallel and DistributedDataParallel, torch.compile
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
@@ -95,14 +105,20 @@ def weights_content(
 
 
 def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, dict[str, Any] | None]:
-    """Read weights, ours or others'.
+    """Read weights, ours or others'; arguments and errors as read_weights_file has them.
+
+    Returns:
+        (state_dict on the CPU without wrappers' prefixes, network_g or None where the file does not say).
+    """
+    return read_weights_file(path, prefer_ema)[:2]
+
+
+def read_weights_file(path: str | Path, prefer_ema: bool = True) -> WeightsFile:
+    """Read a weights file, ours or others'.
 
     Args:
         path: .safetensors, or a file torch.load reads.
         prefer_ema: take params_ema where a file holds both; else params. What the file lacks is replaced by the other.
-
-    Returns:
-        (state_dict on the CPU without wrappers' prefixes, network_g or None where the file does not say).
 
     Raises:
         WeightsError: missing, damaged, or not weights.
@@ -111,20 +127,20 @@ def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, 
     if not path.is_file():
         kind = "a folder, not a weights file" if path.is_dir() else "not there (paths are relative to where you run)"
         raise WeightsError(f"weights {path}: {kind}; give a .pth or .safetensors file")
-    state, network_opt = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path, prefer_ema)
-    if not state:
+    file = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path, prefer_ema)
+    if not file.state:
         raise WeightsError(f"{path} holds no tensors; is it a weights file?")
-    state = _without_prefixes(state)
-    network_opt = network_opt or read_marker(state)
+    state = _without_prefixes(file.state)
+    network_opt = file.network_opt or read_marker(state)
     state.pop(MARKER, None)
-    return state, network_opt
+    return WeightsFile(state, network_opt, file.metadata)
 
 
-def _load_pth(path: Path, prefer_ema: bool) -> tuple[StateDict, dict[str, Any] | None]:
+def _load_pth(path: Path, prefer_ema: bool) -> WeightsFile:
     content = load_torch_file(path)
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not weights; export a state_dict")
-    network_opt = content.get("network_g")
+    network_opt, metadata = content.get("network_g"), content.get("metadata")
     keys = ("params_ema", "params") if prefer_ema else ("params", "params_ema")
     for key in (*keys, "state_dict", "model"):
         if isinstance(content.get(key), Mapping):
@@ -137,7 +153,11 @@ def _load_pth(path: Path, prefer_ema: bool) -> tuple[StateDict, dict[str, Any] |
         raise WeightsError(
             f"{path} holds no tensors (keys: {first_names(list(map(str, content)))}); is it a weights file?"
         )
-    return state, dict(network_opt) if isinstance(network_opt, Mapping) else None
+    return WeightsFile(
+        state,
+        dict(network_opt) if isinstance(network_opt, Mapping) else None,
+        dict(metadata) if isinstance(metadata, Mapping) else {},
+    )
 
 
 def load_torch_file(path: Path) -> Any:
@@ -187,38 +207,42 @@ def network_from_weights(
         WeightsError: no such file, or nobody can tell what network it belongs to, or it does not fit that.
     """
     state, network_opt = load_weights(path, prefer_ema)
-    return build_from_state(state, find_network_opt(state, network_opt, settings, source=path), source=path)
+    found = find_network(state, network_opt, settings, source=path)
+    if network_opt is None:
+        log_assumptions(found, path)
+    return build_from_state(state, found.network_opt, source=path)
 
 
-def find_network_opt(
+def find_network(
     state: StateDict,
     network_opt: Mapping[str, Any] | None,
     settings: Mapping[str, Any] | None = None,
     *,
     source: str | Path,
-) -> dict[str, Any]:
-    """Return `type` and constructor arguments of a file: as it says, else as its tensors tell.
+) -> Detection:
+    """Find `type` and constructor arguments of a file: as it says, else as its tensors tell.
 
     Args:
         state: what load_weights returned.
         network_opt: what load_weights returned.
-        settings: arguments to use instead.
-        source: the file, for messages; what had to be assumed goes to the log.
+        settings: arguments to use instead; with a `type` among them nothing has to be found.
+        source: the file, for messages.
 
     Raises:
         WeightsError: nobody can tell.
     """
+    settings = settings or {}
     if network_opt is not None:
-        return {**network_opt, **(settings or {})}
+        return Detection({**network_opt, **settings})
+    if "type" in settings:
+        return Detection(dict(settings))
     found = detect_network(state, source=source)
     if found is None:
         raise WeightsError(
             f"{source} does not say with what arguments its network was built; it {describe_file(state, None)}. "
             "Remedy: an option file with them (network_g) and this file (path.pretrain_network_g) for hriusr test"
         )
-    found = set_arguments(found, settings or {})
-    log_assumptions(found, source)
-    return found.network_opt
+    return set_arguments(found, settings)
 
 
 def build_from_state(state: StateDict, network_opt: Mapping[str, Any], *, source: str | Path) -> nn.Module:
@@ -244,7 +268,7 @@ def build_from_state(state: StateDict, network_opt: Mapping[str, Any], *, source
     return network.eval()
 
 
-def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
+def _load_safetensors(path: Path) -> WeightsFile:
     from safetensors import safe_open
 
     _refuse_damage(path)
@@ -253,9 +277,10 @@ def _load_safetensors(path: Path) -> tuple[StateDict, dict[str, Any] | None]:
             strings = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}
         network_opt = json.loads(strings["network_g"]) if "network_g" in strings else None
+        metadata = json.loads(strings.get("metadata", "{}"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); it is damaged or cut short: use another copy") from error
-    return state, network_opt
+    return WeightsFile(state, network_opt, metadata if isinstance(metadata, dict) else {})
 
 
 def _refuse_damage(path: Path) -> None:

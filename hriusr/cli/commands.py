@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hriusr.cli.arguments import Launcher, LauncherOption, OptionFile, Overrides
+from hriusr.cli.convert import convert
 from hriusr.cli.networks import list_networks, profile
 from hriusr.cli.options import options_app
 from hriusr.cli.prepare import prepare_app
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(options_app, name="options")
 app.command()(upscale)
+app.command()(convert)
 app.command("list")(list_networks)
 app.command()(profile)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import Precision
+from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
 from hriusr.errors import HriusrError
 
@@ -13,7 +13,10 @@ from hriusr.errors import HriusrError
 @guarded
 def upscale(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE_OR_FOLDER", show_default=False, help="What to enlarge.")],
-    weights: Annotated[Path, typer.Option("--weights", "-w", help="Network file: .pth or .safetensors.")],
+    weights: Annotated[
+        Path,
+        typer.Option("--weights", "-w", help="Network file: .pth or .safetensors, ours or SwinIR's, HAT's, Swin2SR's."),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder; default: <name>_x<scale> beside the input.")
     ] = None,
@@ -33,6 +36,7 @@ def upscale(
     recursive: Annotated[bool, typer.Option(help="Also the folders below.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     jpeg_quality: Annotated[int, typer.Option(min=0, max=100, help="Of results in JPEG.")] = 95,
+    settings: Settings = None,
 ) -> None:
     """Enlarge a picture or all pictures of a folder; grey, transparency and 16 bits are kept."""
     from rich.console import Console
@@ -43,6 +47,7 @@ def upscale(
         picture,
         output,
         weights=weights,
+        network_settings=parse_settings(settings),
         tile_size=tile_size,
         tile_overlap=tile_overlap,
         batch_size=batch_size,

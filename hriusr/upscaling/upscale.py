@@ -6,8 +6,10 @@ One picture that cannot be read or written does not stop the others: it gets a l
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -88,6 +90,7 @@ def upscale_path(
     *,
     weights: str | Path | None = None,
     network: nn.Module | None = None,
+    network_settings: Mapping[str, Any] | None = None,
     tile_size: int | None = None,
     tile_overlap: int | None = None,
     batch_size: int | None = None,
@@ -107,8 +110,9 @@ def upscale_path(
     Args:
         input_path: a picture (PNG, JPEG, WebP, TIFF, BMP) or a folder of pictures.
         output_path: for a picture a file or a folder, for a folder a folder. None: `<name>_x<scale>` beside the input.
-        weights: file of a network of ours (.pth or .safetensors), see archs/weights.py.
+        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR.
         network: a network instead of weights.
+        network_settings: constructor arguments, where the weights' file is wrong or silent.
         tile_size: low-resolution pixels a side that are a tile's own (HAT's `tile_size`). None: planned from free
             memory, see memory_plan.py. 0: whole pictures.
         tile_overlap: pixels read around a tile (HAT's `tile_pad`). None: two windows of the network, 16 to 32.
@@ -138,7 +142,7 @@ def upscale_path(
     if not Path(input_path).exists():  # before seconds of loading
         raise DataError(f"{input_path} does not exist: check the path")
     upscaler = PictureUpscaler(
-        network_from_weights(weights) if network is None else network,
+        network_from_weights(weights, settings=network_settings) if network is None else network,
         device=_pick_device(device),
         precision=precision,
         tile_size=tile_size,
