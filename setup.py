@@ -21,6 +21,16 @@ setup(
     packages=find_packages(include=["hriusr", "hriusr.*"]),
     python_requires=">=3.10,<3.13",  # BasicSR 1.4.2 cannot be built on 3.13
     install_requires=requirements(),
-    extras_require={"test": ["pytest>=8", "ruff>=0.6", "spandrel>=0.4", "timm>=1.0"]},
+    extras_require={
+        "optimizers": ["timm>=1.0", "schedulefree>=1.3"],  # Adan and Lion; AdamWScheduleFree
+        "test": [
+            "pytest>=8",
+            "ruff>=0.6",
+            "spandrel>=0.4",
+            "timm>=1.0",
+            "schedulefree>=1.3",
+            "pytorch-msssim>=1.0",  # what our SSIM losses are compared with
+        ],
+    },
     entry_points={"console_scripts": ["hriusr = hriusr.cli:main"]},
 )

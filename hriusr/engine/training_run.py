@@ -99,7 +99,6 @@ class TrainingRun:
         self.last_checkpoint = last_checkpoint
         self.saved_iteration = state.iteration if last_checkpoint else None
         self.last_metrics: dict[str, dict[str, float]] = {}
-        self.noted_nonfinite = 0
 
     def run(self) -> TrainingSummary:
         """Train until total_iter.
@@ -148,19 +147,9 @@ class TrainingRun:
 
     def _check_finite(self) -> None:
         counts, iteration = self.model.guard.state_dict(), self.state.iteration
-        in_a_row, total, most = (
-            counts["consecutive"],
-            counts["total"],
-            self.opt["train"].get("max_nonfinite_steps", 100),
-        )
-        if total > self.noted_nonfinite:
-            logger.warning(
-                "iteration %d: loss or gradient is not finite; such steps are left out (%d in a row, %d in all)",
-                iteration,
-                in_a_row,
-                total,
-            )
-            self.noted_nonfinite = total
+        in_a_row, most = counts["consecutive"], self.opt["train"].get("max_nonfinite_steps", 100)
+        for step in self.model.left_out_steps.take():
+            logger.warning("%s (not finite: %d in a row, %d in all)", step, in_a_row, counts["total"])
         if in_a_row >= most:
             last = (
                 f"the last good checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "none was saved yet"

@@ -1,44 +1,126 @@
 """Optimisers by name, and steps that survive a gradient that is not finite, without waiting for the device."""
 
+import importlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from hriusr.errors import OptionsError
-from hriusr.models.parallel import is_any_sharded, local, sum_over_processes
+from hriusr.models.muon import MuonWithAdamW, split_matrices
+from hriusr.models.parallel import is_any_sharded, local, shard_optimizer_state, sum_over_processes
+from hriusr.models.parameter_groups import is_kernel, parameter_groups
+from hriusr.models.spike_detector import SpikeDetector
 
 logger = logging.getLogger(__name__)
 
-_OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+# BasicSR's seven, and NAdam and RAdam
+_OF_TORCH = ("Adam", "AdamW", "Adamax", "SGD", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")
+# name -> module that has it, package to install
+_OF_PACKAGES = {
+    "Adan": ("timm.optim", "timm"),
+    "Lion": ("timm.optim", "timm"),
+    "AdamWScheduleFree": ("schedulefree", "schedulefree"),
+}
+# those of our own in optim_g, which no constructor takes
+_GROUP_KEYS = ("no_decay_norm_bias", "lr_mult")
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], optimizer_opt: Mapping[str, Any]) -> Optimizer:
-    """Build an optimiser; the fused kernel is used unless the options say `fused` or `foreach` themselves.
+def optimizer_class(type_name: str | None, place: str = "train.optim_g") -> type[Optimizer]:
+    """Look an optimiser up.
 
     Args:
-        parameters: those to train, on their device already.
-        optimizer_opt: `type` and arguments of torch.optim's class; not changed.
+        type_name: as options name it.
+        place: key of the options, for messages.
 
     Raises:
-        OptionsError: unknown type or argument.
+        OptionsError: unknown, or its package is not installed.
     """
-    arguments = dict(optimizer_opt)
-    type_name = arguments.pop("type", None)
-    if type_name not in _OPTIMIZERS:
-        raise OptionsError(f"train.optim_g.type: unknown {type_name!r}; one of {', '.join(_OPTIMIZERS)}")
+    if type_name == "Muon":
+        return MuonWithAdamW
+    if type_name in _OF_TORCH:
+        return getattr(torch.optim, type_name)
+    if type_name not in _OF_PACKAGES:
+        known = ", ".join((*_OF_TORCH, *_OF_PACKAGES, "Muon"))
+        raise OptionsError(f"{place}.type: unknown {type_name!r}; one of {known}")
+    module_name, package = _OF_PACKAGES[type_name]
+    try:
+        return getattr(importlib.import_module(module_name), type_name)
+    except (ImportError, AttributeError) as error:
+        raise OptionsError(
+            f"{place}.type: {type_name} comes from the package {package}, which is missing or too old ({error}): "
+            f"pip install -U {package}"
+        ) from error
+
+
+def build_optimizer(
+    trained: nn.Module | Iterable[nn.Parameter], optimizer_opt: Mapping[str, Any], place: str = "train.optim_g"
+) -> Optimizer:
+    """Build an optimiser; Adam's fused kernel is used unless the options say `fused` or `foreach` themselves.
+
+    Args:
+        trained: a bare network, of which what requires a gradient is trained; or parameters, which have no names to
+            sort them by. On their device already.
+        optimizer_opt: `type`, arguments of the optimiser's class, no_decay_norm_bias and lr_mult; not changed.
+        place: key of the options, for messages.
+
+    Raises:
+        OptionsError: unknown type or argument, or a package that is missing.
+    """
+    arguments = {key: value for key, value in optimizer_opt.items() if key not in ("type", *_GROUP_KEYS)}
+    type_name = optimizer_opt.get("type")
+    chosen_class = optimizer_class(type_name, place)
+    names: dict[int, str] = {}
+    if isinstance(trained, nn.Module):
+        group_options = {key: optimizer_opt[key] for key in _GROUP_KEYS if key in optimizer_opt}
+        groups = parameter_groups(trained, **group_options, place=place)
+        names = {id(parameter): name for name, parameter in trained.named_parameters()}
+    else:
+        groups = [{"params": list(trained)}]
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    if chosen_class is MuonWithAdamW:
+        groups = split_matrices(groups, lambda p: p.ndim == 2 and is_kernel(names.get(id(p), "weight"), p))
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])
-    parameters = list(parameters)
-    if "fused" not in arguments and "foreach" not in arguments:
+    can_be_fused = chosen_class in (Adam, AdamW, MuonWithAdamW)
+    if can_be_fused and "fused" not in arguments and "foreach" not in arguments:
         arguments["fused"] = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     try:
-        return _OPTIMIZERS[type_name](parameters, **arguments)
-    except (TypeError, ValueError) as error:
-        raise OptionsError(f"train.optim_g ({type_name}): {error}") from error
+        optimizer = chosen_class(groups, **arguments)
+    except (TypeError, ValueError, IndexError) as error:
+        raise OptionsError(f"{place} ({type_name}): {error}") from error
+    if is_schedule_free(optimizer):
+        optimizer.train()  # once: the weights stay in this mode, see ScheduleFreeAverage
+    return optimizer
+
+
+def is_schedule_free(optimizer: Optimizer) -> bool:
+    """Tell whether an optimiser averages its weights by itself, as the package schedulefree does."""
+    return "weight_lr_power" in optimizer.defaults
+
+
+def load_optimizer_states(optimizers: Sequence[Optimizer], resume_state: Mapping[str, Any]) -> None:
+    """Take over the states of all optimisers.
+
+    Args:
+        optimizers: as they were when the state was saved.
+        resume_state: `optimizers`: state_dicts, and `optimizer_types`, which BasicSR does not write.
+
+    Raises:
+        OptionsError: they are not those of the state.
+    """
+    types = [type(optimizer).__name__ for optimizer in optimizers]
+    saved_types = resume_state.get("optimizer_types", types)
+    if saved_types != types:
+        raise OptionsError(
+            f"train.optim_g.type: the state is that of {', '.join(saved_types)}, this run has {', '.join(types)}; "
+            "go on with the same, or start anew from its weights (path.pretrain_network_g)"
+        )
+    for optimizer, state in zip(optimizers, resume_state["optimizers"], strict=True):
+        load_optimizer_state(optimizer, shard_optimizer_state(optimizer, state))
 
 
 def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
@@ -47,9 +129,22 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     Args:
         optimizer: of the same parameters.
         state: its state_dict.
+
+    Raises:
+        OptionsError: the state is that of other parameter groups.
     """
-    kernels = {key: optimizer.defaults[key] for key in ("fused", "foreach", "capturable") if key in optimizer.defaults}
-    groups = [{**group, **kernels} for group in state["param_groups"]]
+    own_keys = ("fused", "foreach", "capturable", "lr_mult", "is_matrix")
+    own_groups = [{key: group[key] for key in own_keys if key in group} for group in optimizer.param_groups]
+    sizes, own_sizes = (
+        [len(group["params"]) for group in groups] for groups in (state["param_groups"], optimizer.param_groups)
+    )
+    if sizes != own_sizes:
+        raise OptionsError(
+            f"the optimiser's saved state has groups of {sizes} parameters, this run's has {own_sizes}: resume with "
+            "the same train.optim_g (no_decay_norm_bias, lr_mult), or start anew from the weights "
+            "(path.pretrain_network_g)"
+        )
+    groups = [{**group, **own} for group, own in zip(state["param_groups"], own_groups, strict=True)]
     optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 
 
@@ -73,45 +168,59 @@ def clip_gradients(gradients: list[Tensor], norm: Tensor, max_norm: float) -> No
 
 
 class StepGuard:
-    """Takes an optimiser's step unless the gradient is not finite, and counts those left out.
+    """Takes an optimiser's step unless its gradient is not finite or a spike, and counts those left out.
 
-    The counters live on the device, so that nothing waits for it until they are read.
+    The counters live on the device, so that nothing waits for it until they are read. Only Adam's and AdamW's fused
+    kernels can leave a step out by themselves: that of SGD then starts its momentum from uninitialised memory (torch
+    2.15), and the others have none; those wait.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, spike_factor: float | None = None):
+        """Start counting.
+
+        Args:
+            device: of the parameters.
+            spike_factor: see SpikeDetector; None: no gradient is too large.
+        """
         self.consecutive = torch.zeros((), dtype=torch.int64, device=device)
         self.total = torch.zeros((), dtype=torch.int64, device=device)
+        self.spikes = SpikeDetector(spike_factor, device) if spike_factor else None
 
     def step(self, optimizer: Optimizer, scaler: torch.amp.GradScaler, norm: Tensor) -> Tensor:
-        """Step if the gradient is finite.
+        """Step if the gradient is finite and no spike.
 
         Args:
             optimizer: with gradients, unscaled already.
             scaler: enabled or not; updated.
-            norm: of the gradient, a scalar.
+            norm: of the gradient before clipping, a scalar.
 
         Returns:
-            Whether the gradient was finite: a boolean scalar on the device.
+            Whether the step was taken: a boolean scalar on the device.
         """
         is_bad = ~torch.isfinite(norm)
-        if scaler.is_enabled():
-            scaler.step(optimizer)  # leaves the step out by itself: it saw the same gradients
-            scaler.update()
-        elif optimizer.defaults.get("fused"):
-            optimizer.grad_scale, optimizer.found_inf = None, is_bad.float()  # the fused kernel looks at it
+        is_left_out = is_bad | self.spikes.is_spike(norm) if self.spikes else is_bad
+        decides_itself = isinstance(optimizer, (Adam, AdamW)) and bool(optimizer.defaults.get("fused"))
+        if decides_itself and not scaler.is_enabled():
+            optimizer.grad_scale, optimizer.found_inf = None, is_left_out.float()  # the kernel looks at it
             optimizer.step()
             del optimizer.grad_scale, optimizer.found_inf
-        elif not bool(is_bad):
-            optimizer.step()
+        elif (decides_itself and not self.spikes) or not bool(is_left_out):
+            scaler.step(optimizer)  # where it is enabled it saw the same gradients
+        scaler.update()
         self.total += is_bad
         self.consecutive = (self.consecutive + 1) * is_bad
-        return ~is_bad
+        return ~is_left_out
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the counters as numbers; waits for the device."""
-        return {"consecutive": int(self.consecutive), "total": int(self.total)}
+        state: dict[str, Any] = {"consecutive": int(self.consecutive), "total": int(self.total)}
+        if self.spikes:
+            state["spikes"] = self.spikes.state_dict()
+        return state
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over counters."""
         self.consecutive.fill_(state["consecutive"])
         self.total.fill_(state["total"])
+        if self.spikes and "spikes" in state:
+            self.spikes.load_state_dict(state["spikes"])

@@ -25,14 +25,15 @@ class Schedule:
         """Remember the groups' rates and set those of the first iteration.
 
         Args:
-            optimizer: its groups' `lr` are the rates at the start.
+            optimizer: its groups' `lr` are the rates at the start, to be multiplied by their `lr_mult`, where given.
             rate_function: see the functions below.
         """
         self.optimizer = optimizer
         self.rate_function = rate_function
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, self.base_rates, strict=True):
-            group["initial_lr"] = rate
+        self.factors = [group.get("lr_mult", 1.0) for group in optimizer.param_groups]
+        for group, rate, factor in zip(optimizer.param_groups, self.base_rates, self.factors, strict=True):
+            group["initial_lr"] = rate * factor
         self.last_epoch = 0
         self.set_iteration(1)
 
@@ -44,11 +45,12 @@ class Schedule:
             warmup_iter: before this step the rate grows linearly from 0; -1: no warm-up.
         """
         self.last_epoch = iteration - 1
-        for group, base_rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+        for group, base_rate, factor in zip(self.optimizer.param_groups, self.base_rates, self.factors, strict=True):
             if iteration < warmup_iter:
-                group["lr"] = base_rate * iteration / warmup_iter
+                rate = base_rate * iteration / warmup_iter
             else:
-                group["lr"] = self.rate_function(base_rate, self.last_epoch)
+                rate = self.rate_function(base_rate, self.last_epoch)
+            group["lr"] = rate * factor
 
     def step(self) -> None:
         """Go on by one iteration."""

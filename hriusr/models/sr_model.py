@@ -26,9 +26,16 @@ from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError
 from hriusr.losses.registry import build_loss
 from hriusr.models import parallel
-from hriusr.models.ema import ExponentialMovingAverage
+from hriusr.models.ema import ExponentialMovingAverage, ScheduleFreeAverage, build_average
+from hriusr.models.left_out_steps import LeftOutSteps
 from hriusr.models.log_means import LogMeans
-from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradients, gradient_norm, load_optimizer_state
+from hriusr.models.optimization import (
+    StepGuard,
+    build_optimizer,
+    clip_gradients,
+    gradient_norm,
+    load_optimizer_states,
+)
 from hriusr.models.padding import with_padding
 from hriusr.models.precision import Precision, pick_device
 from hriusr.models.schedules import build_schedule
@@ -46,7 +53,8 @@ class RestorationModel(BasicSRModel):
 
     Attributes:
         net_g: the network that is trained, wrapped when distributed.
-        net_g_ema: its running mean, never wrapped or compiled; absent when train.ema_decay is 0.
+        net_g_ema: its running mean, never wrapped or compiled; absent when train.ema_decay is 0 and the optimiser keeps
+            none.
         lq, gt, output: tensors (B, C, H, W) on the device, of the last feed_data and test.
     """
 
@@ -67,6 +75,7 @@ class RestorationModel(BasicSRModel):
         self.precision = Precision(opt.get("precision", "fp32"), self.device)
         self.memory_format = torch.channels_last if opt.get("channels_last") else torch.contiguous_format
         self.optimizers, self.schedulers = [], []
+        self._ema: ExponentialMovingAverage | ScheduleFreeAverage | None = None
 
         bare_network = build_network(opt["network_g"]).to(self.device, memory_format=self.memory_format)
         self._load_pretrained(bare_network, opt["path"].get("param_key_g", "params"))
@@ -79,11 +88,6 @@ class RestorationModel(BasicSRModel):
         """Build losses, optimiser, schedule and running mean."""
         train_opt = self.opt["train"]
         self.net_g.train()
-        self.ema_decay = train_opt.get("ema_decay") or 0
-        if self.ema_decay > 0:
-            self._ema = ExponentialMovingAverage(self.get_bare_model(self.net_g))
-            self.net_g_ema = self._ema.network
-            self._load_pretrained(self.net_g_ema, "params_ema")
         self.cri_pix, self.cri_perceptual = (
             build_loss(train_opt[key], f"train.{key}").to(self.device) if train_opt.get(key) else None
             for key in ("pixel_opt", "perceptual_opt")
@@ -92,12 +96,17 @@ class RestorationModel(BasicSRModel):
             raise OptionsError("train names no loss: give train.pixel_opt or train.perceptual_opt")
         self.accumulation = train_opt.get("accumulation") or 1
         self.grad_clip_norm = train_opt.get("grad_clip_norm")
-        self.guard = StepGuard(self.device)
+        self.guard = StepGuard(self.device, train_opt.get("spike_factor"))
+        self.left_out_steps = LeftOutSteps()
         self.log_means = LogMeans(self.device)
         # calling the compiled network trains net_g itself: names in checkpoints stay as they are
         self._training_network = torch.compile(self.net_g) if self.opt.get("compile") else self.net_g
         self.setup_optimizers()
         self.setup_schedulers()
+        self._ema = build_average(self.get_bare_model(self.net_g), self.optimizer_g, train_opt)
+        if self._ema is not None:
+            self.net_g_ema = self._ema.network
+            self._load_pretrained(self.net_g_ema, "params_ema")
 
     def setup_optimizers(self) -> None:
         """Build the optimiser of net_g."""
@@ -105,7 +114,7 @@ class RestorationModel(BasicSRModel):
         if frozen:
             logger.warning("not trained (requires_grad is off): %s", ", ".join(frozen))
         self._parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
-        self.optimizer_g = build_optimizer(self._parameters, self.opt["train"]["optim_g"])
+        self.optimizer_g = build_optimizer(self.get_bare_model(self.net_g), self.opt["train"]["optim_g"])
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
@@ -123,8 +132,9 @@ class RestorationModel(BasicSRModel):
         """Take a batch to the device.
 
         Args:
-            data: lq (B, C, H, W) and, where there is one, gt (B, C, H*scale, W*scale).
+            data: lq (B, C, H, W) and, where there is one, gt (B, C, H*scale, W*scale); lq_path, B names.
         """
+        self.pictures = list(data.get("lq_path") or ())
         self.lq = data["lq"].to(self.device, non_blocking=True, memory_format=self.memory_format)
         if "gt" in data:
             self.gt = data["gt"].to(self.device, non_blocking=True, memory_format=self.memory_format)
@@ -135,7 +145,7 @@ class RestorationModel(BasicSRModel):
         """Update the parameters once, from the batch that feed_data took.
 
         Args:
-            current_iter: number of the step, from 1; without effect here.
+            current_iter: number of the step, from 1.
         """
         self.optimizer_g.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
@@ -151,10 +161,11 @@ class RestorationModel(BasicSRModel):
         norm = gradient_norm(gradients)
         if self.grad_clip_norm:
             clip_gradients(gradients, norm, self.grad_clip_norm)
-        is_finite = self.guard.step(self.optimizer_g, self.precision.scaler, norm)
-        self.log_means.add(losses, is_finite)
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
+        is_taken = self.guard.step(self.optimizer_g, self.precision.scaler, norm)
+        self.log_means.add(losses, is_taken)
+        self.left_out_steps.note(current_iter, is_taken, norm, self.pictures)
+        if self._ema is not None:
+            self._ema.after_step(current_iter, is_taken)
 
     def compute_losses(self, output_BCHW: Tensor, gt_BCHW: Tensor) -> dict[str, Tensor]:
         """Measure an output in fp32; the sum of what is returned is minimised.
@@ -178,16 +189,24 @@ class RestorationModel(BasicSRModel):
         """Move net_g_ema towards net_g."""
         self._ema.update(decay)
 
+    def _average_network(self) -> nn.Module | None:
+        """Return net_g_ema, up to date; None where there is none."""
+        if self._ema is None:
+            return None
+        self._ema.refresh()
+        return self._ema.network
+
     def get_current_log(self) -> OrderedDict[str, float]:
         """Return the mean losses of the steps since the last call; waits for the device."""
         log = self.log_means.take()
-        nonfinite_steps = self.guard.state_dict()["total"]
-        return OrderedDict(log, nonfinite_steps=nonfinite_steps) if nonfinite_steps else OrderedDict(log)
+        counters = self.guard.state_dict()
+        counts = {"nonfinite_steps": counters["total"], "spikes": counters.get("spikes", {}).get("total", 0)}
+        return OrderedDict(log, **{name: count for name, count in counts.items() if count})
 
     @property
     def inference_network(self) -> nn.Module:
         """The network that is validated: the running mean, or net_g where there is none; never compiled or wrapped."""
-        network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        network = self._average_network() or self.get_bare_model(self.net_g)
         return with_padding(parallel.inference_copy(network), self.opt["network_g"].get("window_size"))
 
     def upscale(self, lq_BCHW: Tensor) -> Tensor:
@@ -253,7 +272,7 @@ class RestorationModel(BasicSRModel):
         Returns:
             The content; empty but on process 0. All processes call.
         """
-        networks = [self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, "net_g_ema") else [])]
+        networks = [self.get_bare_model(self.net_g), *filter(None, [self._average_network()])]
         for network in networks:
             parallel.same_buffers(network)
         states = [parallel.full_content(network.state_dict()) for network in networks]
@@ -264,7 +283,7 @@ class RestorationModel(BasicSRModel):
     @contextlib.contextmanager
     def validating(self) -> Iterator[None]:
         """Let upscale work, for the time of a validation, on a process without the others; all processes call."""
-        network = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        network = self._average_network() or self.get_bare_model(self.net_g)
         with parallel.whole_for_inference(network):
             yield
 
@@ -273,6 +292,7 @@ class RestorationModel(BasicSRModel):
         self.log_means.average_over_processes()
         return {
             "optimizers": [parallel.full_content(optimizer.state_dict()) for optimizer in self.optimizers],
+            "optimizer_types": [type(optimizer).__name__ for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "scaler": self.precision.state_dict(),
             "guard": self.guard.state_dict(),
@@ -284,8 +304,7 @@ class RestorationModel(BasicSRModel):
         for kind, objects in (("optimizers", self.optimizers), ("schedulers", self.schedulers)):
             if len(resume_state[kind]) != len(objects):
                 raise OptionsError(f"the state holds {len(resume_state[kind])} {kind}, this run has {len(objects)}")
-        for optimizer, state in zip(self.optimizers, resume_state["optimizers"], strict=True):
-            load_optimizer_state(optimizer, parallel.shard_optimizer_state(optimizer, state))
+        load_optimizer_states(self.optimizers, resume_state)
         for scheduler, state in zip(self.schedulers, resume_state["schedulers"], strict=True):
             scheduler.load_state_dict(state)
         self.precision.load_state_dict(resume_state.get("scaler", {}))

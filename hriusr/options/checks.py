@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hriusr.options.basicsr_form import phase_of
 from hriusr.options.data_schema import DatasetOptions
+from hriusr.options.optimizer_checks import check_optimizer
 from hriusr.options.problems import Problems
 from hriusr.options.schema import Options
 from hriusr.options.spelling import did_you_mean
@@ -198,6 +199,7 @@ def _check_schedule(options: Options, problems: Problems) -> None:
     if train.pixel_opt is None and train.perceptual_opt is None:
         problems.error(("train",), "train has no loss: give pixel_opt, for example {type: L1Loss}")
     _check_scheduler(train.scheduler, train.total_iter, problems)
+    check_optimizer(train, problems)
     if train.warmup_iter > train.total_iter:
         problems.error(
             ("train", "warmup_iter"),

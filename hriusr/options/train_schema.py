@@ -17,19 +17,69 @@ from hriusr.options.section import (
 
 
 class OptimizerOptions(Section):
-    """The optimiser of the network; arguments of torch.optim's class of that name."""
+    """The optimiser of the network; arguments of its class. What is not given has that class's default."""
 
-    type: Literal["Adam", "AdamW"] = Field("Adam", description="AdamW decouples weight decay (arXiv:1711.05101).")
+    type: Literal[
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "SGD",
+        "ASGD",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+        "Adan",
+        "Lion",
+        "AdamWScheduleFree",
+        "Muon",
+    ] = Field(
+        "Adam",
+        description="Adam to Rprop, Muon (kernels of linear layers; AdamW for the rest): torch.optim. Adan "
+        "(arXiv:2208.06677), Lion (arXiv:2302.06675): package timm. AdamWScheduleFree (arXiv:2405.15682): package "
+        "schedulefree. NAdam, RAdam, Adan, Lion, AdamWScheduleFree, Muon are hriusr's own.",
+    )
     lr: PositiveReal = Field(description="Learning rate at the start, after warm-up. SwinIR and HAT: 2e-4.")
     weight_decay: NonNegativeReal | None = Field(None, description="Factor of the decay; SwinIR and HAT: 0.")
     betas: list[Fraction] | None = Field(
         None,
         min_length=2,
-        max_length=2,
-        description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99].",
+        max_length=3,
+        description="Decay of the running means of gradient and square; SwinIR and HAT: [0.9, 0.99]. Adan takes three.",
     )
     eps: PositiveReal | None = Field(None, description="Added to the denominator; torch's default is 1e-8.")
     amsgrad: bool | None = Field(None, description="Divide by the largest mean square so far (AMSGrad); default false.")
+    momentum: Fraction | None = Field(
+        None, description="SGD, RMSprop: default 0; Muon: 0.95. Share of the update before that is kept."
+    )
+    nesterov: bool | None = Field(
+        None, description="SGD, Muon: take the gradient where the momentum leads; default false, Muon true."
+    )
+    dampening: Fraction | None = Field(None, description="SGD: share of the gradient kept out of the momentum.")
+    alpha: Fraction | None = Field(None, description="RMSprop: decay of the mean square, default 0.99.")
+    centered: bool | None = Field(None, description="RMSprop: subtract the mean gradient's square; default false.")
+    momentum_decay: NonNegativeReal | None = Field(None, description="NAdam: decay of the momentum, default 0.004.")
+    decoupled_weight_decay: bool | None = Field(
+        None, description="NAdam, RAdam: decay weights apart from the gradient, as AdamW; default false."
+    )
+    no_prox: bool | None = Field(None, description="Adan: decay weights before the update, as AdamW; default false.")
+    ns_steps: PositiveInteger | None = Field(None, description="Muon: Newton-Schulz iterations, default 5.")
+    fused: bool | None = Field(
+        None, description="Adam, AdamW, Muon: one kernel for all parameters; default true. hriusr's own key."
+    )
+    foreach: bool | None = Field(
+        None, description="Few kernels for many parameters; the default of most, in place of fused. hriusr's own key."
+    )
+    no_decay_norm_bias: bool | None = Field(
+        None,
+        description="weight_decay acts on kernels of linear and convolutional layers alone, not on norms, biases, "
+        "scales and relative tables; default false. hriusr's own key.",
+    )
+    lr_mult: dict[str, NonNegativeReal] | None = Field(
+        None,
+        description="Pattern of parameter names -> factor of the learning rate, for fine-tuning: {'layers.*': 0.1}; "
+        "the first that fits counts. hriusr's own key.",
+    )
 
 
 class SchedulerOptions(Section):
@@ -73,6 +123,14 @@ class TrainOptions(Section):
     ema_decay: Fraction = Field(
         0.0, description="Decay of the running mean of the weights that is validated and saved (0.999); 0: none."
     )
+    ema_start: NaturalNumber = Field(
+        0, description="Iteration until which the running mean is a copy of the weights. hriusr's own key."
+    )
+    ema_warmup: bool = Field(
+        False,
+        description="Let the decay grow as (1 + t) / (10 + t) with the steps t since ema_start, up to ema_decay. "
+        "hriusr's own key.",
+    )
     optim_g: OptimizerOptions = Field(description="Optimiser of the network.")
     scheduler: SchedulerOptions = Field(description="Learning-rate schedule.")
     pixel_opt: LossOptions | None = Field(None, description="Loss between output and ground truth, pixel by pixel.")
@@ -85,6 +143,11 @@ class TrainOptions(Section):
     max_nonfinite_steps: PositiveInteger = Field(
         100,
         description="Steps in a row whose loss or gradient is not finite before the run gives up. hriusr's own key.",
+    )
+    spike_factor: PositiveReal | None = Field(
+        None,
+        description="Leave a step out whose gradient norm exceeds this factor times the median of the last 128 steps; "
+        "10 is a start; absent: never. hriusr's own key.",
     )
     accumulation: PositiveInteger = Field(
         1, description="Batches whose gradients are averaged before one update. hriusr's own key."

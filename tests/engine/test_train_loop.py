@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -153,7 +154,9 @@ class TestFaults:
             HriusrError, match=r"3 steps in a row.*max_nonfinite_steps: 3.*checkpoint is .*4\.state.*lr"
         ):
             train(run_opt(train__max_nonfinite_steps=3))
-        assert "iteration 3: loss or gradient is not finite" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "iteration 3: loss or gradient is not finite" in said
+        assert re.search(r"its pictures: (gt|lq).\w+\.png, ", said)
         losses = [line["l_pix"] for line in records() if line["kind"] == "train"]
         assert losses[2] is None
         assert all(math.isfinite(loss) for number, loss in enumerate(losses) if number not in (2, 5, 6))

@@ -50,7 +50,7 @@ def test_adamw_decays_weights_apart_from_the_gradient():
 @pytest.mark.parametrize(
     ("optimizer_opt", "message"),
     [
-        ({"type": "Adan", "lr": 1e-3}, "unknown 'Adan'; one of Adam, AdamW"),
+        ({"type": "AdaBound", "lr": 1e-3}, "unknown 'AdaBound'; one of Adam, AdamW"),
         ({"type": "Adam", "lr": 1e-3, "momentum": 0.9}, "momentum"),
         ({"type": "Adam", "lr": -1.0}, "learning rate"),
     ],

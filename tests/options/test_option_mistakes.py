@@ -33,7 +33,7 @@ def complaint(load, *replacements, **arguments) -> str:
         ("reduction: mean", "epsilon: 1", "loss L1Loss has no argument 'epsilon'"),
         ("calculate_psnr", "calculate_psrn", "unknown metric 'calculate_psrn'; did you mean 'calculate_psnr'?"),
         ("better: higher", "better: bigger", "val.metrics.psnr.better (='bigger'): must be 'higher' or 'lower'"),
-        ("type: Adam", "type: Adan", "train.optim_g.type (='Adan'): must be 'Adam' or 'AdamW'"),
+        ("type: Adam", "type: Adm", "train.optim_g.type (='Adm'): must be 'Adam', 'AdamW', 'Adamax'"),
         ("lr: 2e-4", "lr: -1", "train.optim_g.lr (=-1): must be greater than 0"),
         ("use_rot: true", "use_rot: maybe", "datasets.train.use_rot (='maybe'): must be true or false"),
         ("batch_size_per_gpu: 4", "batch_size_per_gpu: 0", "batch_size_per_gpu (=0): must be greater than 0"),

@@ -1,0 +1,48 @@
+"""Keys of the optimiser that do not fit its type or each other."""
+
+import logging
+
+import pytest
+
+from hriusr.errors import OptionsError
+from hriusr.options.optimizer_checks import OPTIMIZER_KEYS
+
+ADAM = "type: Adam\n    lr: 2e-4\n    weight_decay: 0\n    betas: [0.9, 0.99]"
+
+
+@pytest.mark.parametrize("type_name", sorted(OPTIMIZER_KEYS))
+def test_every_optimiser_is_taken(load, type_name):
+    ema = [("ema_decay: 0.999", "ema_decay: 0")] if type_name == "AdamWScheduleFree" else []
+    options = load((ADAM, f"type: {type_name}\n    lr: 2e-4"), *ema)
+    assert options.to_basicsr_dict()["train"]["optim_g"] == {"type": type_name, "lr": 2e-4}
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ("type: Lion\n    lr: 1e-4\n    eps: 1e-8", r"optim_g\.eps is no option of Lion; it takes betas, weight_decay"),
+        ("type: SGD\n    lr: 1e-4\n    fused: true", r"optim_g\.fused is no option of SGD"),
+        ("type: Adan\n    lr: 1e-4\n    betas: [0.9, 0.99]", r"betas .*Adan takes 3 numbers"),
+        ("type: Adam\n    lr: 1e-4\n    betas: [0.9, 0.9, 0.99]", r"betas .*Adam takes 2 numbers"),
+        ("type: Adam\n    lr: 1e-4\n    fused: true\n    foreach: true", "fused and foreach exclude each other"),
+        ("type: Adam\n    lr: 1e-4\n    lr_mult: {body.*: -1}", r"lr_mult"),
+        ("type: AdamWScheduleFree\n    lr: 1e-4", r"ema_decay \(=0\.999\): AdamWScheduleFree averages .* set it to 0"),
+        ("type: Adam\n    lr: 1e-4\n  spike_factor: 0.5", r"spike_factor \(=0\.5\) must be more than 1"),
+    ],
+)
+def test_key_that_does_not_fit_is_named(load, new, message):
+    with pytest.raises(OptionsError, match=message):
+        load((ADAM, new))
+
+
+@pytest.mark.parametrize(
+    ("replacement", "message"),
+    [
+        (("weight_decay: 0", "weight_decay: 0\n    no_decay_norm_bias: true"), "no effect without weight_decay"),
+        (("ema_decay: 0.999", "ema_decay: 0\n  ema_start: 5"), "train.ema_start has no effect"),
+    ],
+)
+def test_key_without_effect_is_warned_of(load, caplog, replacement, message):
+    with caplog.at_level(logging.WARNING):
+        load(replacement)
+    assert message in caplog.text
