@@ -69,7 +69,11 @@ def parse_arguments(description: str, argv: Sequence[str] | None = None) -> argp
         default="none",
         help="pytorch under torchrun, slurm under srun",
     )
-    parser.add_argument("--auto_resume", action="store_true", help="go on from the newest state of the same name")
+    parser.add_argument(
+        "--auto_resume",
+        action="store_true",
+        help="go on from the newest state of the same name, also with other options or a longer total_iter",
+    )
     parser.add_argument("--debug", action="store_true", help="log each step, validate and save every 8")
     parser.add_argument(
         "--force_yml", nargs="+", default=[], metavar="A:B=C", help="set options: train:total_iter=1000 scale=4"

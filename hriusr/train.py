@@ -1,9 +1,9 @@
 """Train a network as an option file says.
 
     python hriusr/train.py -opt options/train/quickstart_hriusr_x2.yml
-    python hriusr/train.py -opt options/train/hriusr_light_x2.yml --auto_resume --force_yml train:ema_decay=0.99
+    python hriusr/train.py -opt options/train/hriusr_light_x2.yml --force_yml train:ema_decay=0.99
 
-Also `python -m hriusr.train` and `hriusr train`.
+The same command goes on after a stop of any kind. Also `python -m hriusr.train` and `hriusr train`.
 """
 
 import os

@@ -53,7 +53,7 @@ def train(
     option_file: OptionFile,
     force_yml: Overrides = None,
     launcher: LauncherOption = Launcher.none,
-    auto_resume: Annotated[bool, typer.Option("--auto_resume", help="Go on from the newest state.")] = False,
+    auto_resume: Annotated[bool, typer.Option("--auto_resume", help="Go on, also with other options.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Log each step, validate and save every 8.")] = False,
 ) -> None:
     """Train a network as an option file says; same as python hriusr/train.py -opt FILE."""

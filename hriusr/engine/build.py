@@ -1,9 +1,11 @@
 """Datasets and models by name, from options in BasicSR's form."""
 
 import copy
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, MODEL_REGISTRY, register_package
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 def as_basicsr_dict(options: "Options | Mapping[str, Any]") -> dict[str, Any]:
     """Return options in BasicSR's form, ours to change."""
     return copy.deepcopy(dict(options)) if isinstance(options, Mapping) else options.to_basicsr_dict()
+
+
+def resolved_options(options: "Options | Mapping[str, Any]") -> str:
+    """Return all options in force as YAML: bases merged, defaults filled in, overrides applied."""
+    if isinstance(options, Mapping):
+        return yaml.safe_dump(json.loads(json.dumps(options, default=str)), sort_keys=False)
+    return options.to_yaml()
 
 
 def build_dataset(entry: str, dataset_opt: Mapping[str, Any]) -> Dataset:

@@ -86,33 +86,29 @@ def drop_old_checkpoints(path_opt: Mapping[str, str], newest: int, keep: int | N
         logger.info("dropped old checkpoints: %s", ", ".join(map(str, old)))
 
 
-def find_checkpoint(opt: Mapping[str, Any]) -> Checkpoint | None:
-    """Read the checkpoint that a run goes on from.
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the newest good checkpoint.
 
     Args:
-        opt: options in BasicSR's form: auto_resume takes the newest good checkpoint of the run's own folder,
-            path.resume_state names one.
+        folder: training_states of a run; may be absent.
 
     Returns:
-        None: the run starts anew.
+        None: there is none at all.
 
     Raises:
-        WeightsError: path.resume_state is missing or damaged, or every checkpoint of the folder is.
+        WeightsError: every one is damaged.
     """
-    if opt.get("auto_resume"):
-        folder = Path(opt["path"]["training_states"])
-        iterations = sorted(_iterations(folder), reverse=True)
-        for iteration in iterations:
-            try:
-                return read_checkpoint(folder / f"{iteration}.state")
-            except WeightsError as error:
-                logger.warning("%s; going back to the checkpoint before", error)
-        if iterations:
-            raise WeightsError(
-                f"none of the {len(iterations)} checkpoints in {folder} can be read; start without --auto_resume"
-            )
-    if opt["path"].get("resume_state"):
-        return read_checkpoint(Path(opt["path"]["resume_state"]))
+    iterations = sorted(_iterations(folder), reverse=True)
+    for iteration in iterations:
+        try:
+            return read_checkpoint(folder / f"{iteration}.state")
+        except WeightsError as error:
+            logger.warning("%s; going back to the checkpoint before", error)
+    if iterations:
+        raise WeightsError(
+            f"none of the {len(iterations)} checkpoints in {folder} can be read; to start anew, keeping them: "
+            "--force_yml path:resume_state=new"
+        )
     return None
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from hriusr.data.loader import build_val_loader
-from hriusr.engine.build import as_basicsr_dict, build_dataset, build_model
+from hriusr.engine.build import as_basicsr_dict, build_dataset, build_model, resolved_options
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import picture_progress
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
@@ -58,8 +58,7 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
         make_folders(folder)
         log.write_to(folder / f"test_{opt['name']}_{time_stamp()}.log")
         run = getattr(options, "run", None)
-        resolved = None if isinstance(options, Mapping) else options.to_yaml()
-        record_origin(folder, opt, run.option_file if run else None, resolved)
+        record_origin(folder, opt, run.option_file if run else None, resolved_options(options))
 
         start = time.perf_counter()
         rows: list[PictureRow] = []

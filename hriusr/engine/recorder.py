@@ -94,7 +94,7 @@ class Recorder:
             self._file.flush()
         except OSError as error:
             raise HriusrError(
-                f"cannot write {self.path}: {error.strerror}; make room, go on with --auto_resume"
+                f"cannot write {self.path}: {error.strerror}; make room and start again with the same command"
             ) from error
 
 
@@ -135,4 +135,4 @@ def _open_tensorboard(folder: Path, iteration: int) -> Any:
     except ImportError as error:
         logger.warning("no TensorBoard: it cannot be imported (%s); pip install tensorboard", error)
         return None
-    return SummaryWriter(str(folder), purge_step=iteration + 1 if iteration else None)
+    return SummaryWriter(str(folder), purge_step=iteration + 1)

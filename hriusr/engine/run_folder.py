@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hriusr.atomic_file import write_atomically
 from hriusr.engine.versions import collect_versions
 from hriusr.errors import HriusrError
@@ -58,19 +56,17 @@ def make_folders(*folders: str | Path) -> None:
             raise HriusrError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def record_origin(folder: Path, opt: Mapping[str, Any], option_file: Path | None, resolved_yaml: str | None) -> None:
+def record_origin(folder: Path, opt: Mapping[str, Any], option_file: Path | None, resolved_yaml: str) -> None:
     """Write what made a run: the option file as it was, all options in force, versions and hardware.
 
     Args:
         folder: of the run.
         opt: options in BasicSR's form.
         option_file: the user's file, copied under its name; None where the options came from a program.
-        resolved_yaml: options with bases merged and defaults filled in; default: opt itself.
+        resolved_yaml: options with bases merged and defaults filled in.
     """
     if option_file is not None and option_file.is_file():
         shutil.copyfile(option_file, folder / option_file.name)
-    if resolved_yaml is None:
-        resolved_yaml = yaml.safe_dump(json.loads(json.dumps(opt, default=str)), sort_keys=False)
     write_atomically(folder / "options_in_force.yml", resolved_yaml.encode("utf-8"))
     versions = {"time": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": opt.get("manual_seed"), **collect_versions()}
     write_atomically(folder / "versions.json", (json.dumps(versions, indent=2) + "\n").encode("utf-8"))

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hriusr.data.loader import build_train_loader
-from hriusr.engine.build import as_basicsr_dict, build_model
+from hriusr.engine.build import as_basicsr_dict, build_model, resolved_options
 from hriusr.engine.checkpoint import (
-    find_checkpoint,
     point_to_weights,
     remove_leftovers,
     set_aside_later_checkpoints,
 )
 from hriusr.engine.checkpoint_writer import CheckpointWriter
+from hriusr.engine.folder_lock import FolderLock
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
 from hriusr.engine.recorder import Recorder
+from hriusr.engine.resume import find_start
 from hriusr.engine.run_state import restore_run_randomness
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
@@ -55,8 +56,12 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
     opt = as_basicsr_dict(options)
     if opt.get("dist"):
         raise OptionsError("--launcher: training with several processes is not available; start one process")
-    with run_logging(opt.get("rank", 0)) as log, StopSignal() as stop:
-        checkpoint = find_checkpoint(opt)
+    with run_logging(opt.get("rank", 0)) as log, StopSignal() as stop, FolderLock() as lock:
+        folder = Path(opt["path"]["experiments_root"])
+        lock.take(folder)
+        resolved_yaml = resolved_options(options)
+        is_seed_drawn = not isinstance(options, Mapping) and options.run.is_seed_drawn
+        checkpoint, keeps_folder = find_start(opt, resolved_yaml, is_seed_drawn=is_seed_drawn)
         if checkpoint:
             point_to_weights(opt, checkpoint)
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
@@ -68,11 +73,12 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         if checkpoint:
             model.resume_training(checkpoint.state)
 
-        open_folder(opt, options, log, is_resumed=checkpoint is not None)
+        open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder)
+        lock.take(folder)
         remove_leftovers(opt["path"])
         set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-        folder, tensorboard = Path(opt["path"]["experiments_root"]), tensorboard_folder(opt)
+        tensorboard = tensorboard_folder(opt)
         with (
             Recorder(folder, tensorboard if uses_tensorboard(opt) else None, state) as recorder,
             TrainingProgress(log.console, int(opt["train"]["total_iter"]), state.iteration) as progress,

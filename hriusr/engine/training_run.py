@@ -254,7 +254,7 @@ class TrainingRun:
             self._save()
         self.writer.wait()
         logger.warning(
-            "stopped by %s at iteration %d of %d; start again with --auto_resume to go on from %s",
+            "stopped by %s at iteration %d of %d; start again with the same command to go on from %s",
             self.stop.name,
             self.state.iteration,
             self.total_iter,

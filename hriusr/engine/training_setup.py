@@ -70,24 +70,30 @@ def start_state(opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoi
 
 
 def open_folder(
-    opt: Mapping[str, Any], options: "Options | Mapping[str, Any]", log: RunLog, *, is_resumed: bool
+    opt: Mapping[str, Any],
+    options: "Options | Mapping[str, Any]",
+    resolved_yaml: str,
+    log: RunLog,
+    *,
+    keeps_folder: bool,
 ) -> None:
-    """Make the run's folders and log file; those of an earlier run of the same name are archived, unless resumed.
+    """Make the run's folders and log file; those of an earlier run of the same name are archived, unless kept.
 
     Args:
         opt: options in BasicSR's form.
         options: as the user gave them.
+        resolved_yaml: all options in force.
         log: told where its file is.
-        is_resumed: go on in the same folders.
+        keeps_folder: go on in the same folders.
     """
     folder = Path(opt["path"]["experiments_root"])
-    if not is_resumed:
+    if not keeps_folder:
         archive_folder(folder)
         archive_folder(tensorboard_folder(opt))
     make_folders(folder, opt["path"]["models"], opt["path"]["training_states"])
     log.write_to(folder / f"train_{opt['name']}_{time_stamp()}.log")
-    is_plain = isinstance(options, Mapping)
-    record_origin(folder, opt, None if is_plain else options.run.option_file, None if is_plain else options.to_yaml())
+    option_file = None if isinstance(options, Mapping) else options.run.option_file
+    record_origin(folder, opt, option_file, resolved_yaml)
 
 
 def tensorboard_folder(opt: Mapping[str, Any]) -> Path:

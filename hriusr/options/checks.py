@@ -126,7 +126,8 @@ def _check_root(entry: str, key: str, dataset: DatasetOptions, problems: Problem
 def _check_weights(options: Options, problems: Problems) -> None:
     for key in ("pretrain_network_g", "resume_state"):
         file = getattr(options.path, key)
-        if file is not None and not _user_path(file).is_file():
+        is_word = key == "resume_state" and file in ("auto", "new")
+        if file is not None and not is_word and not _user_path(file).is_file():
             problems.error(("path", key), f"path.{key} (={file!r}) does not exist")
 
 

@@ -54,7 +54,7 @@ def load_options(
         known_networks: names for "did you mean".
         components: "model", "dataset", "loss", "metric" -> name -> signature; a kind left out is not checked.
         debug: BasicSR's --debug: name starts with debug_, every 8 iterations validation and checkpoint, no TensorBoard.
-        auto_resume: go on from the newest training state.
+        auto_resume: go on from the newest training state, whatever its options.
         launcher: none, pytorch or slurm; rank and number of processes come from its environment variables.
 
     Returns:
@@ -152,6 +152,7 @@ def _settle_seed(options: Options) -> None:
         return
     if options.run.world_size > 1:
         raise OptionsError("manual_seed: ~ draws a seed for each process; with several of them give a number")
+    options._run = replace(options._run, is_seed_drawn=True)
     options.manual_seed = 1 + secrets.randbelow(_LARGEST_DRAWN_SEED)
     logger.info("manual_seed drawn: %d", options.manual_seed)
 

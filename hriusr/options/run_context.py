@@ -18,8 +18,9 @@ class RunContext:
         is_train: train.py rather than test.py.
         option_file: the file the options were read from.
         root_path: experiments/, results/ and tb_logger/ are made here: the current folder.
-        auto_resume: go on from the newest training state of the same name, if there is one.
+        auto_resume: go on from the newest training state of the same name, whatever its options.
         launcher: none, pytorch or slurm.
+        is_seed_drawn: manual_seed was unset and is a new one at each start.
         rank: number of this process, 0 is the one that writes.
         world_size: number of processes.
         warnings: what was ignored or looks odd in the option file, for the log.
@@ -30,6 +31,7 @@ class RunContext:
     root_path: Path = field(default_factory=Path.cwd)
     auto_resume: bool = False
     launcher: str = "none"
+    is_seed_drawn: bool = False
     rank: int = 0
     world_size: int = 1
     warnings: tuple[str, ...] = ()

@@ -33,7 +33,10 @@ class PathOptions(Section):
     )
     strict_load_g: bool = Field(True, description="Every parameter must match; false loads those that do.")
     resume_state: str | None = Field(
-        None, description="Training state to go on from: experiments/<name>/training_states/<iteration>.state."
+        None,
+        description="auto (the default): a run of this name that is unfinished and has the same options goes on, else "
+        "a new one starts, and the old folder is kept under another name; new: always a new one; or a training state: "
+        "experiments/<name>/training_states/<iteration>.state.",
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from state_comparison import assert_same, assert_same_checkpoint
 
 from hriusr.archs.weights import network_from_weights
 from hriusr.atomic_file import torch_bytes
@@ -33,31 +33,6 @@ step = RestorationModel.optimize_parameters
 RestorationModel.optimize_parameters = lambda self, iteration: (step(self, iteration), time.sleep(0.3))
 train(json.load(open("opt.json")))
 """
-
-
-def assert_same_checkpoint(first, second, iteration=8):
-    for kind in ("models/net_g_{}.pth", "training_states/{}.state"):
-        contents = [torch.load(Path(folder, kind.format(iteration)), weights_only=True) for folder in (first, second)]
-        for content in contents:
-            content.get("run", {}).pop("seconds", None)
-        assert_same(*contents, kind)
-
-
-def assert_same(first, second, place):
-    assert type(first) is type(second), place
-    if isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype, place
-        assert torch.equal(first, second), place
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), place
-        for key in first:
-            assert_same(first[key], second[key], f"{place}/{key}")
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), place
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            assert_same(*pair, f"{place}/{number}")
-    else:
-        assert first == second, place
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -201,34 +176,6 @@ def test_log_lines_between_checkpoints_survive_a_resume(run_opt, records):
     assert [line for line in records() if line["kind"] == "train"] == kept
 
 
-@pytest.mark.slow
-def test_run_killed_at_random_moments_ends_up_the_same(run_opt, tmp_path, records):
-    opt = run_opt(train__total_iter=40, datasets__train__num_worker_per_gpu=1, auto_resume=True)
-    opt["logger"]["save_checkpoint_freq"] = 3
-    opt["val"]["val_freq"] = 10
-    train(opt)
-    expected = records()
-    shutil.move("experiments/tiny", "whole")
-    (tmp_path / "opt.json").write_text(json.dumps(opt))
-    (tmp_path / "slow.py").write_text(SLOW_RUN.replace("0.3", "0.02"))
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    moments = random.Random(1)
-    for patience in (*(moments.uniform(0.1, 1.0) for _ in range(6)), 300):
-        with subprocess.Popen(
-            [sys.executable, "slow.py"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-        ) as process:
-            for line in process.stderr:
-                if "INFO: steps " in line:
-                    break
-            try:
-                process.communicate(timeout=patience)
-            except subprocess.TimeoutExpired:
-                process.kill()
-    assert process.returncode == 0
-    assert records() == expected
-    assert_same_checkpoint("whole", "experiments/tiny", 40)
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_saves_and_says_how_to_go_on(run_opt, number, status, tmp_path):
     opt = run_opt(train__total_iter=100_000, datasets__train__num_worker_per_gpu=1, val=None)
@@ -250,7 +197,7 @@ def test_signal_saves_and_says_how_to_go_on(run_opt, number, status, tmp_path):
         errors = process.stderr.read()
         assert process.wait(timeout=60) == status, errors
     iteration = int(re.search(r"stopped by SIG\w+ at iteration (\d+) of 100000", errors).group(1))
-    assert "start again with --auto_resume" in errors
+    assert "start again with the same command" in errors
     assert "Traceback" not in errors
     assert Path(f"experiments/tiny/training_states/{iteration}.state").exists()
     summary = train({**opt, "auto_resume": True, "train": {**opt["train"], "total_iter": iteration + 2}})

@@ -1,0 +1,69 @@
+"""One process a run's folder: a second start while the first is alive would write over its files."""
+
+import os
+from pathlib import Path
+from typing import TextIO
+
+from hriusr.errors import HriusrError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = ".lock"
+
+
+class FolderLock:
+    """Context that holds a lock on a folder; the system takes it back however the process ends.
+
+    A record lock (lockf): processes that are forked meanwhile, such as those that load data, do not inherit it, so one
+    that outlives a killed run does not keep the next one away.
+    """
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    def take(self, folder: Path) -> None:
+        """Lock a folder and let go of the one before; without effect where it is absent or locks are not supported.
+
+        Raises:
+            HriusrError: another process holds it.
+        """
+        self.release()
+        if fcntl is None or not folder.is_dir():
+            return
+        try:
+            file = open(folder / _NAME, "a+", encoding="utf-8")
+        except OSError:  # a folder that is only read
+            return
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            raise HriusrError(
+                f"{folder} is being trained by another process (id {holder}): wait for it, stop it, or use another name"
+            ) from error
+        except OSError:  # a file system without locks
+            file.close()
+            return
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "FolderLock":
+        """Be released at the end of a with statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the folder."""
+        self.release()

@@ -1,0 +1,115 @@
+"""Whether a run goes on, and from where: one rule, so that the command that started a run also continues it.
+
+| path.resume_state | the run's own folder | what happens |
+|---|---|---|
+| unset or auto | an unfinished run with the same options | it goes on from its newest good checkpoint |
+| | anything else | it is kept under another name, a new run starts; the log says why |
+| new | anything | it is kept under another name, a new run starts |
+| a .state | an unfinished run with the same options, this one too | it goes on from its newest good checkpoint |
+| | anything else | the run goes on from that .state |
+| --auto_resume | checkpoints of any options | it goes on from the newest good one, finished or not |
+
+Options are the same if all that decides on what is learned is; how it is recorded, validated and loaded may change.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from hriusr.engine.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from hriusr.errors import OptionsError
+
+logger = logging.getLogger(__name__)
+
+AUTO, NEW = "auto", "new"
+
+_NOT_LEARNED_FROM = {
+    *("base", "name", "logger", "val", "tile", "num_gpu", "dist_params", "find_unused_parameters"),
+    *("auto_resume", "rank", "world_size", "dist", "root_path", "is_train"),
+}
+_LOADING_ONLY = {"num_worker_per_gpu", "pin_memory", "prefetch_mode", "num_prefetch_queue", "cache", "name"}
+_STARTING_POINT = {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state"}
+
+
+class Start(NamedTuple):
+    """How a run starts."""
+
+    checkpoint: Checkpoint | None
+    """What it goes on from; None: the first step."""
+    keeps_folder: bool
+    """The run's folder, where there is one, is used on; else it is kept under another name."""
+
+
+def find_start(opt: Mapping[str, Any], resolved_yaml: str, *, is_seed_drawn: bool = False) -> Start:
+    """Read the checkpoint that a run goes on from, by the rule above.
+
+    Args:
+        opt: options in BasicSR's form.
+        resolved_yaml: all options in force, as options_in_force.yml keeps them.
+        is_seed_drawn: manual_seed is a new one at each start, so it says nothing.
+
+    Raises:
+        OptionsError: --auto_resume and resume_state new contradict each other.
+        WeightsError: a .state that was named is missing or damaged, or every checkpoint of the folder is.
+    """
+    wanted = opt["path"].get("resume_state") or AUTO
+    if wanted == NEW:
+        if opt.get("auto_resume"):
+            raise OptionsError(f"--auto_resume contradicts path.resume_state: {NEW}; leave one out")
+        return Start(None, keeps_folder=False)
+    states = Path(opt["path"]["training_states"])
+    checkpoint = newest_checkpoint(states) if opt.get("auto_resume") else None
+    start = Start(checkpoint, keeps_folder=True) if checkpoint else _own_start(opt, resolved_yaml, is_seed_drawn)
+    if start.checkpoint is None and wanted != AUTO:
+        return Start(read_checkpoint(Path(wanted)), keeps_folder=True)
+    return start
+
+
+def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides on what is learned: dotted key -> value, without keys that are unset."""
+    kept = {key: value for key, value in values.items() if key not in _NOT_LEARNED_FROM}
+    path = {key: value for key, value in (kept.get("path") or {}).items() if key in _STARTING_POINT}
+    if path.get("resume_state") in (AUTO, NEW):
+        del path["resume_state"]
+    train_opt = (kept.get("datasets") or {}).get("train") or {}
+    kept["path"] = path
+    kept["datasets"] = {"train": {key: value for key, value in train_opt.items() if key not in _LOADING_ONLY}}
+    return dict(_flat(kept, ""))
+
+
+def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) -> Start:
+    """Go on in the run's own folder if the run is unfinished and its options are the same."""
+    anew, folder = Start(None, keeps_folder=False), Path(opt["path"]["experiments_root"])
+    if not folder.exists():
+        return anew
+    try:
+        text = (folder / "options_in_force.yml").read_text(encoding="utf-8")
+        before = learned_options(yaml.safe_load(text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        logger.warning("%s: its options cannot be read, a new run starts; --auto_resume goes on", folder)
+        return anew
+    now = learned_options(yaml.safe_load(resolved_yaml))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if is_seed_drawn and "manual_seed" in changed:
+        changed.remove("manual_seed")
+    if changed:
+        told = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        logger.warning("options differ (%s%s): a new run starts; --auto_resume goes on with these", told, more)
+        return anew
+    checkpoint = newest_checkpoint(Path(opt["path"]["training_states"]))
+    if checkpoint and checkpoint.state["iter"] >= int(opt["train"]["total_iter"]):
+        logger.info("%s is finished: a new run starts", folder)
+        return anew
+    return Start(checkpoint, keeps_folder=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,162 @@
+"""The same command goes on; anything else starts anew and keeps what there was: the table of engine/resume.py."""
+
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hriusr.engine.folder_lock import FolderLock
+from hriusr.engine.resume import find_start, learned_options
+from hriusr.engine.train_loop import train
+from hriusr.errors import HriusrError, OptionsError, WeightsError
+from hriusr.options import load_options
+
+
+def archived():
+    return list(Path("experiments").glob("tiny_archived_*"))
+
+
+@pytest.fixture
+def unfinished(run_opt):
+    """Leave a run at iteration 4 of 8, as a kill does."""
+    train(run_opt())
+    for path in [*Path("experiments/tiny").rglob("8.state"), *Path("experiments/tiny").rglob("net_g_8.pth")]:
+        path.unlink()
+
+
+@pytest.mark.usefixtures("unfinished")
+class TestUnfinishedRun:
+    def test_same_options_go_on(self, run_opt, capsys):
+        assert train(run_opt()).iteration == 8
+        assert "going on from iteration 4" in capsys.readouterr().err
+        assert not archived()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"logger__print_freq": 3},
+            {"val__val_freq": 2},
+            {"datasets__train__num_worker_per_gpu": 1},
+            {"path__resume_state": "auto"},
+        ],
+        ids=str,
+    )
+    def test_what_is_not_learned_from_may_change(self, run_opt, change, capsys):
+        train(run_opt(**change))
+        assert "going on from iteration 4" in capsys.readouterr().err
+        assert not archived()
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"train__total_iter": 6}, "train.total_iter 8 -> 6"),
+            ({"train__ema_decay": 0.5}, "train.ema_decay 0.9 -> 0.5"),
+            ({"datasets__train__gt_size": 24}, "datasets.train.gt_size 32 -> 24"),
+            ({"manual_seed": 8}, "manual_seed 7 -> 8"),
+        ],
+        ids=str,
+    )
+    def test_other_options_start_anew_and_say_which(self, run_opt, change, told, capsys):
+        train(run_opt(**change))
+        assert f"options differ ({told})" in capsys.readouterr().err
+        (kept,) = archived()
+        assert (kept / "training_states/4.state").exists()
+
+    def test_new_starts_anew(self, run_opt, records):
+        train(run_opt(path__resume_state="new"))
+        assert len(archived()) == 1
+        assert [line["iter"] for line in records() if line["kind"] == "train"] == list(range(1, 9))
+
+    def test_auto_resume_takes_other_options_too(self, run_opt):
+        assert train(run_opt(auto_resume=True, train__total_iter=6)).iteration == 6
+        assert not archived()
+
+    def test_damage_of_all_checkpoints_is_no_reason_to_start_anew(self, run_opt):
+        for path in Path("experiments/tiny/training_states").glob("*.state"):
+            path.write_bytes(b"damaged")
+        with pytest.raises(WeightsError, match=r"none of the 1 checkpoints.*resume_state=new"):
+            train(run_opt())
+        assert not archived()
+
+    def test_options_that_cannot_be_read_start_anew(self, run_opt, capsys):
+        Path("experiments/tiny/options_in_force.yml").write_text("a: [")
+        train(run_opt())
+        assert "its options cannot be read" in capsys.readouterr().err
+        assert len(archived()) == 1
+
+
+def test_run_that_starts_from_a_state_goes_on_from_its_own(run_opt, capsys):
+    train(run_opt(name="first"))
+    shutil.copytree("experiments/tiny", "other")
+    start = {"path__resume_state": "other/training_states/4.state", "logger__save_checkpoint_freq": 2}
+    train(run_opt(**start))
+    Path("experiments/tiny/training_states/8.state").unlink()
+    capsys.readouterr()
+    train(run_opt(**start))
+    assert "going on from iteration 6 of experiments/tiny/training_states/6.state" in capsys.readouterr().err
+
+
+def test_run_killed_before_its_first_checkpoint_starts_in_the_same_folder(run_opt, records):
+    train(run_opt(train__total_iter=3, val=None))
+    opt = run_opt()
+    Path("experiments/tiny/training_states/3.state").unlink()
+    Path("experiments/tiny/options_in_force.yml").write_text(yaml.safe_dump(opt))
+    train(opt)
+    assert not archived()
+    assert [line["iter"] for line in records() if line["kind"] == "train"] == list(range(1, 9))
+
+
+def test_auto_resume_and_new_contradict_each_other(run_opt):
+    with pytest.raises(OptionsError, match="contradicts"):
+        find_start(run_opt(auto_resume=True, path__resume_state="new"), "{}")
+
+
+def test_drawn_seed_is_no_other_option(run_opt):
+    opt = run_opt(val=None)
+    for key in ("is_train", "dist", "rank", "world_size", "auto_resume", "root_path", "manual_seed"):
+        del opt[key]
+    opt["path"] = {}
+    for dataset_opt in opt["datasets"].values():
+        del dataset_opt["phase"], dataset_opt["scale"]
+    Path("mine.yml").write_text(yaml.safe_dump({**opt, "manual_seed": None}))
+    first = load_options("mine.yml", is_train=True)
+    train(first)
+    Path("experiments/tiny/training_states/8.state").unlink()
+    again = load_options("mine.yml", is_train=True)
+    assert again.run.is_seed_drawn
+    train(again)
+    assert not archived()
+
+
+def test_words_of_the_key_are_not_taken_for_files(run_opt):
+    assert learned_options({"path": {"resume_state": "auto"}}) == learned_options({"path": {"resume_state": None}})
+    assert learned_options({"path": {"resume_state": "4.state"}}) != learned_options({})
+
+
+class TestLock:
+    def test_second_process_on_the_same_run_is_refused(self, tmp_path):
+        with FolderLock() as lock:
+            lock.take(tmp_path)
+            context = multiprocessing.get_context("spawn")
+            with context.Pool(1) as pool, pytest.raises(HriusrError, match=rf"by another process .id {os.getpid()}."):
+                pool.apply(_take, (tmp_path,))
+
+    def test_lock_is_free_again_afterwards(self, tmp_path):
+        with FolderLock() as lock:
+            lock.take(tmp_path)
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(1) as pool:
+            pool.apply(_take, (tmp_path,))
+
+    def test_absent_folder_is_not_made(self, tmp_path):
+        with FolderLock() as lock:
+            lock.take(tmp_path / "absent")
+        assert not (tmp_path / "absent").exists()
+
+
+def _take(folder):
+    with FolderLock() as lock:
+        lock.take(folder)
