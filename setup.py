@@ -23,6 +23,7 @@ setup(
     install_requires=requirements(),
     extras_require={
         "optimizers": ["timm>=1.0", "schedulefree>=1.3"],  # Adan and Lion; AdamWScheduleFree
+        "spandrel": ["spandrel>=0.4"],  # hriusr.spandrel_plugin
         "test": [
             "pytest>=8",
             "ruff>=0.6",

@@ -31,6 +31,7 @@ LAYERS = {
     "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", "upscaling", *LEAVES},
     "upscaling": {"data", "archs", "models", *LEAVES},
     "analysis": {"archs", "data", "models.precision", "upscaling", *LEAVES},
+    "spandrel_plugin": {"archs", *LEAVES},
 }
 # `hriusr prepare` is a front of data.prepare, `hriusr list` and `convert` of archs; nothing else of those is for them
 ENTRY_POINT_IMPORTS = {"options", "engine", "upscaling", "analysis", "data", "archs", "errors"}
