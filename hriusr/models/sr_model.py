@@ -120,11 +120,12 @@ class RestorationModel(BasicSRModel):
     def setup_schedulers(self) -> None:
         """Build a schedule for each optimiser."""
         train_opt = self.opt["train"]
+        total_iter, warmup_start = int(train_opt["total_iter"]), train_opt.get("warmup_start_factor") or 0.0
         for optimizer in self.optimizers:
-            self.schedulers.append(build_schedule(optimizer, train_opt["scheduler"], int(train_opt["total_iter"])))
+            self.schedulers.append(build_schedule(optimizer, train_opt["scheduler"], total_iter, warmup_start))
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Set the rate of iteration current_iter (from 1); it grows linearly until warmup_iter."""
+        """Set the rate of iteration current_iter (from 1); it grows until warmup_iter."""
         for scheduler in self.schedulers:
             scheduler.set_iteration(current_iter, warmup_iter)
 

@@ -19,6 +19,13 @@ _SCHEDULER_KEYS = {
     "MultiStepRestartLR": (("milestones",), ("gamma", "restarts", "restart_weights")),
     "CosineAnnealingRestartLR": (("periods",), ("restart_weights", "eta_min")),
     "CosineAnnealingLR": ((), ("T_max", "eta_min")),
+    "OneCycleLR": (
+        (),
+        ("total_steps", "pct_start", "div_factor", "final_div_factor", "anneal_strategy", "three_phase"),
+    ),
+    "LinearLR": (("end_factor",), ("start_factor", "total_iters")),
+    "PolynomialLR": ((), ("total_iters", "power")),
+    "ConstantLR": ((), ("factor", "total_iters")),
 }
 
 
@@ -212,7 +219,7 @@ def _check_scheduler(scheduler: SchedulerOptions, total_iter: int, problems: Pro
     path = ("train", "scheduler")
     needed, optional = _SCHEDULER_KEYS[scheduler.type]
     for key in needed:
-        if not getattr(scheduler, key):
+        if getattr(scheduler, key) in (None, []):
             state = "is missing" if getattr(scheduler, key) is None else "is empty"
             problems.error((*path, key), f"train.scheduler.{key} {state}: {scheduler.type} needs it")
     for key in scheduler.model_fields_set - {"type", *needed, *optional}:

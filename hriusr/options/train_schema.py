@@ -85,8 +85,18 @@ class OptimizerOptions(Section):
 class SchedulerOptions(Section):
     """How the learning rate changes with the iteration; each type takes its own keys."""
 
-    type: Literal["MultiStepLR", "MultiStepRestartLR", "CosineAnnealingRestartLR", "CosineAnnealingLR"] = Field(
-        description="MultiStep*: steps down; CosineAnnealing*: half a cosine. CosineAnnealingLR is hriusr's own."
+    type: Literal[
+        "MultiStepLR",
+        "MultiStepRestartLR",
+        "CosineAnnealingRestartLR",
+        "CosineAnnealingLR",
+        "OneCycleLR",
+        "LinearLR",
+        "PolynomialLR",
+        "ConstantLR",
+    ] = Field(
+        description="MultiStep*: steps down; CosineAnnealing*: half a cosine; OneCycleLR: up, then far down; LinearLR, "
+        "PolynomialLR: as named; ConstantLR: for AdamWScheduleFree. From CosineAnnealingLR on they are hriusr's own keys."
     )
     milestones: list[PositiveInteger] | None = Field(
         None, description="MultiStep*: iterations after which the rate is multiplied by gamma."
@@ -104,6 +114,24 @@ class SchedulerOptions(Section):
         None, description="CosineAnnealingLR: iterations of the half cosine; default train.total_iter."
     )
 
+    total_steps: PositiveInteger | None = Field(
+        None, description="OneCycleLR: iterations of the cycle; default train.total_iter. optim_g.lr is its peak."
+    )
+    pct_start: Fraction | None = Field(None, description="OneCycleLR: share of the cycle that rises; default 0.3.")
+    div_factor: PositiveReal | None = Field(None, description="OneCycleLR: peak / first rate; default 25.")
+    final_div_factor: PositiveReal | None = Field(None, description="OneCycleLR: first / last rate; default 1e4.")
+    anneal_strategy: Literal["cos", "linear"] | None = Field(None, description="OneCycleLR: curve; default cos.")
+    three_phase: bool | None = Field(None, description="OneCycleLR: fall as fast as it rose; default false.")
+    start_factor: PositiveReal | None = Field(None, description="LinearLR: factor at the start; default 1.")
+    end_factor: NonNegativeReal | None = Field(None, description="LinearLR: factor at the end.")
+    total_iters: PositiveInteger | None = Field(
+        None,
+        description="LinearLR, PolynomialLR: iterations until the end; default train.total_iter. ConstantLR: those "
+        "with the factor; default 0.",
+    )
+    power: PositiveReal | None = Field(None, description="PolynomialLR: exponent, default 1.")
+    factor: PositiveReal | None = Field(None, description="ConstantLR: of the rate in the first total_iters.")
+
 
 class LossOptions(Section):
     """A registered loss; keys other than these go to its constructor and are checked against its signature."""
@@ -120,6 +148,9 @@ class TrainOptions(Section):
 
     total_iter: PositiveInteger = Field(description="Training steps (parameter updates) in all.")
     warmup_iter: Integer = Field(-1, description="Steps over which the rate grows from 0, linearly; -1: none.")
+    warmup_start_factor: Fraction = Field(
+        0.0, description="Share of the rate from which the warm-up grows. hriusr's own key."
+    )
     ema_decay: Fraction = Field(
         0.0, description="Decay of the running mean of the weights that is validated and saved (0.999); 0: none."
     )

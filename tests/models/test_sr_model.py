@@ -119,6 +119,12 @@ def test_clipping_bounds_the_gradient(model_opt, batches):
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_warm_up_of_the_options_reaches_the_rate(model_opt):
+    model = make_model(model_opt(train__warmup_start_factor=0.5))
+    model.update_learning_rate(1, warmup_iter=4)
+    assert model.get_current_learning_rate() == pytest.approx([1e-3 * (0.5 + 0.5 / 4)])
+
+
 def test_channels_last_changes_the_layout_alone(model_opt, batches):
     plain, turned = make_model(model_opt()), make_model(model_opt(channels_last=True))
     assert turned.net_g.body[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
