@@ -24,6 +24,7 @@ from hriusr.atomic_file import torch_bytes
 from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
 from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError
+from hriusr.losses.named_losses import NamedLosses
 from hriusr.losses.registry import build_loss
 from hriusr.models import parallel
 from hriusr.models.ema import ExponentialMovingAverage, ScheduleFreeAverage, build_average
@@ -92,13 +93,15 @@ class RestorationModel(BasicSRModel):
             build_loss(train_opt[key], f"train.{key}").to(self.device) if train_opt.get(key) else None
             for key in ("pixel_opt", "perceptual_opt")
         )
-        if self.cri_pix is None and self.cri_perceptual is None:
-            raise OptionsError("train names no loss: give train.pixel_opt or train.perceptual_opt")
+        self.named_losses = NamedLosses(train_opt.get("losses") or {}).to(self.device)
+        if self.cri_pix is None and self.cri_perceptual is None and not self.named_losses.start_iters:
+            raise OptionsError("train names no loss: give train.pixel_opt, train.losses or train.perceptual_opt")
         self.accumulation = train_opt.get("accumulation") or 1
         self.grad_clip_norm = train_opt.get("grad_clip_norm")
         self.guard = StepGuard(self.device, train_opt.get("spike_factor"))
         self.left_out_steps = LeftOutSteps()
         self.log_means = LogMeans(self.device)
+        self.current_iter = 0
         # calling the compiled network trains net_g itself: names in checkpoints stay as they are
         self._training_network = torch.compile(self.net_g) if self.opt.get("compile") else self.net_g
         self.setup_optimizers()
@@ -126,6 +129,7 @@ class RestorationModel(BasicSRModel):
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rate of iteration current_iter (from 1); it grows until warmup_iter."""
+        self.current_iter = current_iter
         for scheduler in self.schedulers:
             scheduler.set_iteration(current_iter, warmup_iter)
 
@@ -179,7 +183,7 @@ class RestorationModel(BasicSRModel):
             Name in the log -> scalar.
         """
         output_BCHW = output_BCHW.float()
-        losses = {}
+        losses = self.named_losses(output_BCHW, gt_BCHW, self.current_iter)
         if self.cri_pix:
             losses["l_pix"] = self.cri_pix(output_BCHW, gt_BCHW)
         if self.cri_perceptual:

@@ -27,6 +27,8 @@ _SCHEDULER_KEYS = {
     "PolynomialLR": ((), ("total_iters", "power")),
     "ConstantLR": ((), ("factor", "total_iters")),
 }
+# names of the other losses, without l_
+_NAMES_IN_LOG = {"pix", "percep", "style", "g_pix", "g_percep", "g_style", "g_gan", "d_real", "d_fake"}
 
 
 def check_options(options: Options, problems: Problems, *, is_train: bool) -> None:
@@ -204,7 +206,9 @@ def _check_schedule(options: Options, problems: Problems) -> None:
     train = options.train
     if train is None:
         return
-    if train.pixel_opt is None and train.perceptual_opt is None:
+    for name in set(train.losses or {}) & _NAMES_IN_LOG:
+        problems.error(("train", "losses", name), f"train.losses.{name}: l_{name} is in the log already; rename it")
+    if train.pixel_opt is None and train.perceptual_opt is None and not train.losses:
         problems.error(("train",), "train has no loss: give pixel_opt, for example {type: L1Loss}")
     _check_scheduler(train.scheduler, train.total_iter, problems)
     check_optimizer(train, problems)

@@ -69,6 +69,8 @@ def check_components(options: Options, problems: Problems, components: Component
             loss = getattr(options.train, key)
             if loss is not None:
                 _check_component(loss, ("train", key), "loss", components, problems, skip=())
+        for name, loss in (options.train.losses or {}).items():
+            _check_component(loss, ("train", "losses", name), "loss", components, problems, skip=())
     if options.val and options.val.metrics and "metric" in components:
         for label, metric in options.val.metrics.items():
             # the pictures themselves are the first arguments, img and img2

@@ -96,7 +96,7 @@ class SchedulerOptions(Section):
         "ConstantLR",
     ] = Field(
         description="MultiStep*: steps down; CosineAnnealing*: half a cosine; OneCycleLR: up, then far down; LinearLR, "
-        "PolynomialLR: as named; ConstantLR: for AdamWScheduleFree. From CosineAnnealingLR on they are hriusr's own keys."
+        "PolynomialLR: as named; ConstantLR: for AdamWScheduleFree. Those from CosineAnnealingLR on are hriusr's own."
     )
     milestones: list[PositiveInteger] | None = Field(
         None, description="MultiStep*: iterations after which the rate is multiplied by gamma."
@@ -143,6 +143,14 @@ class LossOptions(Section):
     reduction: Literal["none", "mean", "sum"] | None = Field(None, description="Over pixels; default mean.")
 
 
+class NamedLossOptions(LossOptions):
+    """A loss of train.losses."""
+
+    start_iter: NaturalNumber = Field(
+        0, description="Iteration from which on the loss is added; those before do without. hriusr's own key."
+    )
+
+
 class TrainOptions(Section):
     """What a training run does; read by train.py alone."""
 
@@ -167,6 +175,11 @@ class TrainOptions(Section):
     pixel_opt: LossOptions | None = Field(None, description="Loss between output and ground truth, pixel by pixel.")
     perceptual_opt: LossOptions | None = Field(
         None, description="PerceptualLoss (arXiv:1603.08155) on VGG features; torchvision loads their weights."
+    )
+    losses: dict[str, NamedLossOptions] | None = Field(
+        None,
+        description="More losses by names of your choice, logged as l_<name>: {fft: {type: FFTLoss, loss_weight: 0.05}}; the "
+        "sum of all is minimised. hriusr's own key.",
     )
     grad_clip_norm: PositiveReal | None = Field(
         None, description="Scale gradients down to this norm when they exceed it; absent: never. hriusr's own key."

@@ -265,3 +265,18 @@ def test_weights_of_another_network_are_refused_and_loaded_in_part_on_wish(model
 def test_run_without_any_loss_is_refused(model_opt):
     with pytest.raises(OptionsError, match=r"train\.pixel_opt"):
         make_model(model_opt(train__pixel_opt=None))
+
+
+def test_named_losses_are_added_and_logged(model_opt, batches):
+    named = {"fft": {"type": "FFTLoss", "loss_weight": 0.1}, "later": {"type": "MSELoss", "start_iter": 3}}
+    model = make_model(model_opt(train__losses=named, train__pixel_opt=None))
+    seen = []
+    for iteration, batch in enumerate(batches[:3], start=1):
+        model.update_learning_rate(iteration)
+        model.feed_data(batch)
+        model.optimize_parameters(iteration)
+        seen.append(list(model.get_current_log()))
+    assert seen == [["l_fft"], ["l_fft"], ["l_fft", "l_later"]]
+    assert not torch.equal(
+        weights_of(model)["conv_last.weight"], weights_of(make_model(model_opt()))["conv_last.weight"]
+    )

@@ -46,3 +46,26 @@ def test_key_without_effect_is_warned_of(load, caplog, replacement, message):
     with caplog.at_level(logging.WARNING):
         load(replacement)
     assert message in caplog.text
+
+
+PIXEL = "  pixel_opt:\n    type: L1Loss\n    loss_weight: 1.0\n    reduction: mean\n"
+
+
+def test_losses_by_name_do_without_pixel_opt(load):
+    losses = "  losses:\n    colours: {type: L1Loss, loss_weight: 5e-1, start_iter: 1e1}\n"
+    opt = load((PIXEL, losses)).to_basicsr_dict()["train"]
+    assert opt["losses"] == {"colours": {"type": "L1Loss", "loss_weight": 0.5, "start_iter": 10}}
+    assert "pixel_opt" not in opt
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        ("{fft: {type: L2Loss}}", r"unknown loss 'L2Loss'"),
+        ("{fft: {type: L1Loss, weight: 1}}", "has no argument 'weight'"),
+        ("{percep: {type: L1Loss}}", r"train\.losses\.percep: l_percep is in the log already; rename it"),
+    ],
+)
+def test_fault_in_a_named_loss_is_named(load, losses, message):
+    with pytest.raises(OptionsError, match=message):
+        load((PIXEL, f"{PIXEL}  losses: {losses}\n"))
