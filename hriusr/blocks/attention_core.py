@@ -9,6 +9,8 @@ Whatever masks scores (shifts, invalid keys) travels as more channels of query a
 Shapes: M windows, h heads, P target cells, N source cells, d query/key channels, e value channels.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,17 +48,60 @@ def attend(
         fused = q_MhPd.is_cuda and renorm == "softmax"
     if fused:
         return _attend_fused(q_MhPd, k_MhNd, v_MhNe, bias)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return _attend_explicit(q_MhPd, k_MhNd, v_MhNe, bias, renorm, keep_MPN)
+
+    def attend_part(part: slice | None) -> Tensor:
+        part_bias = bias if bias is None or bias.dim() == 3 else take(bias, part)
+        q, k, v, keep = (take(x, part) for x in (q_MhPd, k_MhNd, v_MhNe, keep_MPN))
+        return _attend_explicit(q, k, v, part_bias, renorm, keep)
+
     num_windows, num_heads, num_targets = q_MhPd.shape[:3]
-    chunk = max(_CHUNK_BYTES // (num_heads * num_targets * k_MhNd.shape[2] * q_MhPd.element_size()), 1)
-    y_MhPe = v_MhNe.new_empty(num_windows, num_heads, num_targets, v_MhNe.shape[3])
-    for start in range(0, num_windows, chunk):
-        part = slice(start, start + chunk)
-        keep = None if keep_MPN is None else keep_MPN[part]
-        part_bias = bias[part] if bias is not None and bias.dim() == 4 else bias
-        y_MhPe[part] = _attend_explicit(q_MhPd[part], k_MhNd[part], v_MhNe[part], part_bias, renorm, keep)
-    return y_MhPe
+    scores_per_window = num_heads * num_targets * k_MhNd.shape[2]
+    return in_parts(attend_part, num_windows, scores_per_window, q_MhPd.dtype, q_MhPd.device)
+
+
+def in_parts(
+    compute: Callable[[slice | None], Tensor],
+    num_windows: int,
+    scores_per_window: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Compute something for all windows: on a CPU without gradients a few at a time, so that it stays in the cache.
+
+    Args:
+        compute: part of the windows, None for all of them -> result, windows first.
+        num_windows: M.
+        scores_per_window: h P N.
+        dtype: of the scores.
+        device: where they are computed.
+
+    Returns:
+        What compute returns for all windows.
+    """
+    size = max(_CHUNK_BYTES // (scores_per_window * dtype.itemsize), 1)
+    is_whole = device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if is_whole or num_windows <= size:
+        return compute(None)
+    result = None
+    for start in range(0, num_windows, size):
+        part = compute(slice(start, start + size))
+        if result is None:
+            result = part.new_empty(num_windows, *part.shape[1:])
+        result[start : start + size] = part
+    return result
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """Return the number format that a product with x comes out in: autocast's where it is on, else x's own."""
+    device = x.device.type
+    if not torch.amp.is_autocast_available(device):  # "meta"
+        return x.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def take(x: Tensor | None, part: slice | None) -> Tensor | None:
+    """Return the windows of a part; None stays None, and part None is all of them."""
+    return x if x is None or part is None else x[part]
 
 
 def _attend_explicit(

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.attention_core import MASKED, attend, computing_dtype, in_parts, take
 from hriusr.blocks.relative import AxisGeometry
-from hriusr.blocks.relative_scores import TABLES, TERMS, RelativeScores, ScoreParts
+from hriusr.blocks.relative_scores import TABLES, TERMS, PreparedTables, RelativeScores, ScoreParts
 from hriusr.blocks.windows import ShiftRegions, pair, window_merge, window_partition
 
 RENORMS = ("softmax", "l2")
@@ -115,15 +115,17 @@ class HRIU(nn.Module):
         Returns:
             y_BHWC: (B, ceil(H p / w), ceil(W p / w), out_dim). A cell without any key gets the output's bias.
         """
+        if (memory is not None) != (self.memory_scores is not None):
+            raise ValueError("memory must be given to a unit built with_memory=True, and to no other")
         return self._run(x_BHWC, valid_BHW, memory)[0]
 
     def encode(self, x_BHWC: Tensor, valid_BHW: Tensor | None = None) -> tuple[Tensor, Memory]:
         """Attend as forward does, and return the keys and values for a decoder too."""
-        return self._run(x_BHWC, valid_BHW, None)
+        return self._run(x_BHWC, valid_BHW, None, keeps_memory=True)
 
-    def _run(self, x_BHWC: Tensor, valid_BHW: Tensor | None, memory: Memory | None) -> tuple[Tensor, Memory]:
-        if (memory is not None) != (self.memory_scores is not None):
-            raise ValueError("memory must be given to a unit built with_memory=True, and to no other")
+    def _run(
+        self, x_BHWC: Tensor, valid_BHW: Tensor | None, memory: Memory | None, keeps_memory: bool = False
+    ) -> tuple[Tensor, Memory | None]:
         height, width = x_BHWC.shape[1:3]
         x_BHWC, valid_BHW = _pad_to_windows(x_BHWC, valid_BHW, self.source_size)
         grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
@@ -132,26 +134,48 @@ class HRIU(nn.Module):
         if valid_BHW is not None:
             valid_BHW1 = _roll(valid_BHW.unsqueeze(-1), self.source_shift, -1)
             valid_MN = window_partition(valid_BHW1, self.source_size).squeeze(-1).to(x_MNC.dtype)
+        dtype = computing_dtype(x_MNC)
+        tables = self.scores.prepare(dtype)
+        if keeps_memory or memory is not None or self.scores.tables == "full":
+            # full tables are far larger than the scores of a window: read once, not once a part
+            y_MPC, own = self._attend_windows(x_MNC, valid_MN, memory, tables, grid, None)
+        else:
+            own, scores_per_window = None, self.num_heads * len(self.scores.target_one_hot_Pt) * x_MNC.shape[1]
 
-        projected = self.project_in(x_MNC).unflatten(-1, (len(self.parts), self.num_heads, self.head_dim))
-        parts = dict(zip(self.parts, projected.permute(2, 0, 3, 1, 4).unbind(0), strict=True))  # MhNd each
-        own = Memory(parts.get("k1"), parts.get("k3"), parts["value"], valid_MN)
-        score = self.scores(parts.get("q1"), parts.get("q2"), own.k1, own.k3)
-        value, key_valid_MN = own.value, self._drop_keys(valid_MN, own.value)
-        if memory is not None:
-            queries = (parts.get("memory_q1"), parts.get("memory_q2"))
-            score = _join_scores(score, self.memory_scores(*queries, memory.k1, memory.k3))
-            value = torch.cat((value, memory.value), 2)
-            key_valid_MN = _join_masks(key_valid_MN, memory.valid_MN, own.value, memory.value)
+            def attend_part(part: slice | None) -> Tensor:
+                return self._attend_windows(take(x_MNC, part), take(valid_MN, part), None, tables, grid, part)[0]
 
-        y_MhPd = self._attend(score, value, key_valid_MN, grid)
-        y_MPC = self.project_out(y_MhPd.transpose(1, 2).flatten(2))
+            y_MPC = in_parts(attend_part, len(x_MNC), scores_per_window, dtype, x_MNC.device)
+
         map_size = (grid[0] * self.target_size[0], grid[1] * self.target_size[1])
         y_BHWC = _roll(window_merge(y_MPC, self.target_size, *map_size), self.target_shift, 1)
         out_height, out_width = self.output_size(height, width)
         if (out_height, out_width) != map_size and not torch.compiler.is_exporting():
             y_BHWC = y_BHWC[:, :out_height, :out_width]
         return y_BHWC, own
+
+    def _attend_windows(
+        self,
+        x_MNC: Tensor,
+        valid_MN: Tensor | None,
+        memory: Memory | None,
+        tables: PreparedTables,
+        grid: tuple[int, int],
+        part: slice | None,
+    ) -> tuple[Tensor, Memory]:
+        """Attend in some windows, those of `part` of the batch (None: all); return y_MPC, and their keys and values."""
+        projected = self.project_in(x_MNC).unflatten(-1, (len(self.parts), self.num_heads, self.head_dim))
+        parts = dict(zip(self.parts, projected.permute(2, 0, 3, 1, 4).unbind(0), strict=True))  # MhNd each
+        own = Memory(parts.get("k1"), parts.get("k3"), parts["value"], valid_MN)
+        score = self.scores(parts.get("q1"), parts.get("q2"), own.k1, own.k3, tables)
+        value, key_valid_MN = own.value, self._drop_keys(valid_MN, own.value)
+        if memory is not None:
+            queries = (parts.get("memory_q1"), parts.get("memory_q2"))
+            score = _join_scores(score, self.memory_scores(*queries, memory.k1, memory.k3))
+            value = torch.cat((value, memory.value), 2)
+            key_valid_MN = _join_masks(key_valid_MN, memory.valid_MN, own.value, memory.value)
+        y_MhPd = self._attend(score, value, key_valid_MN, grid, part)
+        return self.project_out(y_MhPd.transpose(1, 2).flatten(2)), own
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size of the map that an input of height x width becomes: ceil(side * target / source)."""
@@ -174,15 +198,22 @@ class HRIU(nn.Module):
         out_height, out_width = self.output_size(height, width)
         return cells[:, :out_height, :out_width]
 
-    def _attend(self, score: ScoreParts, value: Tensor, key_valid_MN: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    def _attend(
+        self,
+        score: ScoreParts,
+        value: Tensor,
+        key_valid_MN: Tensor | None,
+        grid: tuple[int, int],
+        part: slice | None,
+    ) -> Tensor:
         query, key = score.query_MhPc, score.key_MhNc
         keep_MPN = None
         if key_valid_MN is not None or (self.regions is not None and self.renorm == "l2"):
-            keep_MPN = self._keep(key_valid_MN, grid, len(query), key.shape[2])
+            keep_MPN = self._keep(key_valid_MN, grid, len(query), key.shape[2], part)
         if self.renorm == "l2":
             return attend(query, key, value, score.bias, renorm="l2", keep_MPN=keep_MPN)
         if self.regions is not None:
-            query, key = self.regions.extend(query, key, grid, MASKED)
+            query, key = self.regions.extend(query, key, grid, MASKED, part)
         if key_valid_MN is not None:
             invalid_MhN1 = ((1 - key_valid_MN) * MASKED)[:, None, :, None].expand(-1, self.num_heads, -1, -1)
             query = F.pad(query, (0, 1), value=1.0)
@@ -190,13 +221,20 @@ class HRIU(nn.Module):
         y_MhPd = attend(query, key, value, score.bias)
         return y_MhPd if keep_MPN is None else y_MhPd * keep_MPN.amax(-1)[:, None, :, None].to(y_MhPd.dtype)
 
-    def _keep(self, key_valid_MN: Tensor | None, grid: tuple[int, int], num_windows: int, num_keys: int) -> Tensor:
+    def _keep(
+        self,
+        key_valid_MN: Tensor | None,
+        grid: tuple[int, int],
+        num_windows: int,
+        num_keys: int,
+        part: slice | None,
+    ) -> Tensor:
         """Return keep_MPN: 1 where a key is valid and lies in the target's region."""
         num_targets = self.target_size[0] * self.target_size[1]
         if self.regions is None:
             return key_valid_MN[:, None].expand(-1, num_targets, -1)
-        across_MPN = self.regions.query_channels(grid, 1.0) @ self.regions.key_channels().T
-        keep_MPN = (across_MPN == 0).float().repeat(num_windows // (grid[0] * grid[1]), 1, 1)
+        sides_MP4 = self.regions.batch_channels(grid, 1.0, num_windows, part)
+        keep_MPN = (sides_MP4 @ self.regions.key_channels().T == 0).float()
         keep_MPN = keep_MPN.repeat(1, 1, num_keys // keep_MPN.shape[2])  # memory lies in the same windows
         return keep_MPN if key_valid_MN is None else keep_MPN * key_valid_MN[:, None]
 

@@ -30,6 +30,14 @@ class ScoreParts(NamedTuple):
     bias: Tensor  # (h, P, N), or (M, h, P, N) with full tables
 
 
+class PreparedTables(NamedTuple):
+    """Tables as the score reads them, times the scale of scores."""
+
+    bias: Tensor  # (h, P, N)
+    involution: Tensor | None  # (h, d, Y + X) axial, (h, P, N, d) full
+    imprinting: Tensor | None  # likewise
+
+
 class RelativeScores(nn.Module):
     """One set of relative tables and what it makes of queries and keys."""
 
@@ -77,7 +85,34 @@ class RelativeScores(nn.Module):
         """Return bias_hPN, the learned bias of each head and pair of cells."""
         return pair_table(self.bias_table.unsqueeze(-1), self.rows, self.columns).squeeze(-1)
 
-    def forward(self, q1: Tensor | None, q2: Tensor | None, k1: Tensor | None, k3: Tensor | None) -> ScoreParts:
+    def prepare(self, dtype: torch.dtype) -> PreparedTables:
+        """Read the tables, scaled, for any number of calls of forward: the work that all windows share.
+
+        Args:
+            dtype: of queries and keys.
+        """
+        tables = {}
+        for letter, name in (("n", "involution"), ("m", "imprinting")):
+            if letter not in self.terms:
+                continue
+            if self.tables == "full":
+                scaled = (getattr(self, f"{name}_table") * self.scale).to(dtype)
+                tables[letter] = pair_table(scaled, self.rows, self.columns)
+            else:
+                axes = [getattr(self, f"{name}_{axis}") for axis in ("rows", "columns")]
+                # Flipped, entry T-1 - index(o, i) = e (p-1-o) + u i: it grows with i, as imprinting's grows with o
+                table_hTd = torch.cat([axis.flip(1) for axis in axes] if letter == "n" else axes, 1)
+                tables[letter] = (table_hTd * self.scale).to(dtype).transpose(1, 2)
+        return PreparedTables(self.relative_bias().to(dtype), tables.get("n"), tables.get("m"))
+
+    def forward(
+        self,
+        q1: Tensor | None,
+        q2: Tensor | None,
+        k1: Tensor | None,
+        k3: Tensor | None,
+        prepared: PreparedTables | None = None,
+    ) -> ScoreParts:
         """Turn queries and keys into factors of the score.
 
         Args:
@@ -85,64 +120,56 @@ class RelativeScores(nn.Module):
             q2: (M, h, P, d) queries of involution, with term n.
             k1: (M, h, N, d) keys of attention, with term a.
             k3: (M, h, N, d) keys of imprinting, with term m.
+            prepared: what prepare returned; None: prepared here.
         """
         source = next(x for x in (k1, k3, q1, q2) if x is not None)  # without a and m the windows are equal
         dtype, shape = source.dtype, source.shape[:2]
-        bias = self.relative_bias().to(dtype)
+        bias, involution, imprinting = self.prepare(dtype) if prepared is None else prepared
         queries, keys = [], []
         if "a" in self.terms:
             queries.append(q1 * self.scale)
             keys.append(k1)
         if "n" in self.terms:
             if self.tables == "axial":
-                queries.append(self._involve(q2 * self.scale))
+                queries += self._involve(q2, involution)
                 keys.append(self.source_one_hot_Ns.to(dtype).expand(*shape, -1, -1))
             else:
-                table_hPNd = pair_table(self.involution_table.to(dtype), self.rows, self.columns)
-                bias = bias + torch.einsum("mhpd,hpnd->mhpn", q2 * self.scale, table_hPNd)
+                bias = bias + torch.einsum("mhpd,hpnd->mhpn", q2, involution)
         if "m" in self.terms:
             if self.tables == "axial":
                 queries.append(self.target_one_hot_Pt.to(dtype).expand(*shape, -1, -1))
-                keys.append(self._imprint(k3 * self.scale))
+                keys += self._imprint(k3, imprinting)
             else:
-                table_hPNd = pair_table(self.imprinting_table.to(dtype), self.rows, self.columns)
-                bias = bias + torch.einsum("mhnd,hpnd->mhpn", k3 * self.scale, table_hPNd)
+                bias = bias + torch.einsum("mhnd,hpnd->mhpn", k3, imprinting)
         if not queries:  # only full relative terms: a product of nothing
             queries.append(bias.new_zeros(*shape, self.rows.target * self.columns.target, 1))
             keys.append(bias.new_zeros(*shape, self.rows.source * self.columns.source, 1))
         return ScoreParts(_join(queries), _join(keys), bias)
 
-    def _involve(self, q2_MhPd: Tensor) -> Tensor:
-        """Score of each target cell against each source row, then each source column: (M, h, P, w_y + w_x)."""
-        # Flipped, entry T-1 - index(o, i) = e (p-1-o) + u i: it grows with i
-        tables = (self.involution_rows.flip(1), self.involution_columns.flip(1))
-        products = _products(q2_MhPd, tables, (self.rows.target, self.columns.target))
+    def _involve(self, q2_MhPd: Tensor, table_hdT: Tensor) -> list[Tensor]:
+        """Score each target cell against each source row (M, h, P, w_y), and each source column (M, h, P, w_x)."""
         rows, columns = self.rows, self.columns
-        by_row = _slide(products[0], 2, rows.target, -rows.target_stride, rows.source, rows.source_stride)
-        by_column = _slide(
-            products[1], 3, columns.target, -columns.target_stride, columns.source, columns.source_stride
-        )
-        return torch.cat((by_row, by_column), -1).permute(1, 0, 2, 3, 4).flatten(2, 3)
+        by_row, by_column = _products(q2_MhPd, table_hdT, rows.table_size, (rows.target, columns.target))
+        return [
+            _slide(by_row, 2, rows.target, -rows.target_stride, rows.source, rows.source_stride),
+            _slide(by_column, 3, columns.target, -columns.target_stride, columns.source, columns.source_stride),
+        ]
 
-    def _imprint(self, k3_MhNd: Tensor) -> Tensor:
-        """Score of each source cell against each target row, then each target column: (M, h, N, p_y + p_x)."""
-        tables = (self.imprinting_rows, self.imprinting_columns)
-        products = _products(k3_MhNd, tables, (self.rows.source, self.columns.source))
+    def _imprint(self, k3_MhNd: Tensor, table_hdT: Tensor) -> list[Tensor]:
+        """Score each source cell against each target row (M, h, N, p_y), and each target column (M, h, N, p_x)."""
         rows, columns = self.rows, self.columns
-        by_row = _slide(products[0], 2, rows.source, -rows.source_stride, rows.target, rows.target_stride)
-        by_column = _slide(
-            products[1], 3, columns.source, -columns.source_stride, columns.target, columns.target_stride
-        )
-        return torch.cat((by_row, by_column), -1).permute(1, 0, 2, 3, 4).flatten(2, 3)
+        by_row, by_column = _products(k3_MhNd, table_hdT, rows.table_size, (rows.source, columns.source))
+        return [
+            _slide(by_row, 2, rows.source, -rows.source_stride, rows.target, rows.target_stride),
+            _slide(by_column, 3, columns.source, -columns.source_stride, columns.target, columns.target_stride),
+        ]
 
 
-def _products(x_MhNd: Tensor, tables_hTd: tuple[Tensor, ...], cells: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Multiply every cell by every entry of the tables: one (h, M, y, x, T) tensor a table, views of one product."""
-    num_windows = x_MhNd.shape[0]
-    table_hdT = torch.cat(tables_hTd, 1).to(x_MhNd.dtype).transpose(1, 2)
+def _products(x_MhNd: Tensor, table_hdT: Tensor, num_rows: int, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Multiply every cell by every entry of the tables of rows and of columns: (h, M, y, x, T) each."""
     product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
-    product = product.unflatten(1, (num_windows, *cells))
-    return product.split([table.shape[1] for table in tables_hTd], -1)
+    product = product.unflatten(1, (x_MhNd.shape[0], *cells))
+    return product.split((num_rows, table_hdT.shape[2] - num_rows), -1)
 
 
 def _slide(product_hMyxT: Tensor, dim: int, num_cells: int, step: int, length: int, stride: int) -> Tensor:
@@ -150,12 +177,16 @@ def _slide(product_hMyxT: Tensor, dim: int, num_cells: int, step: int, length: i
 
     The last cell starts at entry 0 (step < 0), as the geometry of relative.py has it. A strided view: nothing is
     gathered, so the gradient needs no scatter.
+
+    Returns:
+        (M, h, cells, length).
     """
     strides = list(product_hMyxT.stride())
     strides[dim] += step
     sizes = [*product_hMyxT.shape[:-1], length]
     offset = product_hMyxT.storage_offset() - step * (num_cells - 1)
-    return product_hMyxT.as_strided(sizes, [*strides[:-1], stride], offset)
+    slid_hMyxl = product_hMyxT.as_strided(sizes, [*strides[:-1], stride], offset)
+    return slid_hMyxl.transpose(0, 1).flatten(2, 3)
 
 
 def _join(channels: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ Shapes: B batch, C channels, H W pixels, M windows, N cells of a window, h heads
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.attention_core import MASKED, attend, computing_dtype, in_parts, take
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.windows import ShiftRegions, pair, window_merge, window_partition
 
@@ -67,12 +67,20 @@ class WindowAttention(nn.Module):
         if self.shift_size:
             x_BHWC = x_BHWC.roll((-self.shift_size, -self.shift_size), (1, 2))
         x_MNC = window_partition(x_BHWC, self.window_size)
-        q, k, v = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # MhNd each
-        q = q * self.scale
-        if self.regions is not None:
-            grid = (height // self.window_size[0], width // self.window_size[1])
-            q, k = self.regions.extend(q, k, grid, MASKED)
-        y_MNC = self.proj(attend(q, k, v, self.relative_bias()).transpose(1, 2).flatten(2))
+        grid = (height // self.window_size[0], width // self.window_size[1])
+        dtype = computing_dtype(x_MNC)
+        bias_hPN = self.relative_bias().to(dtype)
+
+        def attend_part(part: slice | None) -> Tensor:
+            qkv = self.qkv(take(x_MNC, part)).unflatten(-1, (3, self.num_heads, -1))
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # MhNd each
+            q = q * self.scale
+            if self.regions is not None:
+                q, k = self.regions.extend(q, k, grid, MASKED, part)
+            return self.proj(attend(q, k, v, bias_hPN).transpose(1, 2).flatten(2))
+
+        scores_per_window = self.num_heads * x_MNC.shape[1] ** 2
+        y_MNC = in_parts(attend_part, len(x_MNC), scores_per_window, dtype, x_MNC.device)
         y_BHWC = window_merge(y_MNC, self.window_size, height, width)
         if self.shift_size:
             y_BHWC = y_BHWC.roll((self.shift_size, self.shift_size), (1, 2))

@@ -133,13 +133,40 @@ class ShiftRegions(nn.Module):
         """Return sides_N4, the same for every window."""
         return torch.stack((1 - self.source_N2, self.source_N2), -1).flatten(1)
 
-    def extend(self, q_MhPd: Tensor, k_MhNd: Tensor, grid: tuple[int, int], penalty: float) -> tuple[Tensor, Tensor]:
-        """Append the four channels to the queries and keys of a batch of maps."""
+    def batch_channels(
+        self, grid: tuple[int, int], penalty: float, num_windows: int, part: slice | None = None
+    ) -> Tensor:
+        """Return sides_MP4 of the windows of a batch of maps.
+
+        Args:
+            grid: windows down and across a map.
+            penalty: added to the scores across the cut.
+            num_windows: how many there are.
+            part: which windows of the batch these are; None for all.
+        """
+        sides_MP4 = self.query_channels(grid, penalty)
+        if part is None:
+            return sides_MP4.expand(num_windows // (grid[0] * grid[1]), -1, -1, -1).flatten(0, 1)
+        window = torch.arange(part.start, part.start + num_windows, device=sides_MP4.device)
+        return sides_MP4[window % len(sides_MP4)]
+
+    def extend(
+        self, q_MhPd: Tensor, k_MhNd: Tensor, grid: tuple[int, int], penalty: float, part: slice | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Append the four channels to the queries and keys of a batch of maps.
+
+        Args:
+            q_MhPd: queries of all windows, or of a part of them.
+            k_MhNd: their keys.
+            grid: windows down and across a map.
+            penalty: added to the scores across the cut.
+            part: which windows of the batch these are; None for all.
+        """
         num_windows, num_heads = q_MhPd.shape[:2]
-        sides_MP4 = self.query_channels(grid, penalty).to(q_MhPd.dtype)
-        sides_BMhP4 = sides_MP4[:, None].expand(num_windows // (grid[0] * grid[1]), -1, num_heads, -1, -1)
+        sides_MP4 = self.batch_channels(grid, penalty, num_windows, part).to(q_MhPd.dtype)
+        sides_MhP4 = sides_MP4[:, None].expand(-1, num_heads, -1, -1)
         sides_MhN4 = self.key_channels().to(k_MhNd.dtype).expand(num_windows, num_heads, -1, -1)
-        return torch.cat((q_MhPd, sides_BMhP4.flatten(0, 1)), -1), torch.cat((k_MhNd, sides_MhN4), -1)
+        return torch.cat((q_MhPd, sides_MhP4), -1), torch.cat((k_MhNd, sides_MhN4), -1)
 
 
 def _cell_sides(window_size: tuple[int, int], shift_size: tuple[int, int]) -> Tensor:
