@@ -145,7 +145,7 @@ class HRIU(nn.Module):
             def attend_part(part: slice | None) -> Tensor:
                 return self._attend_windows(take(x_MNC, part), take(valid_MN, part), None, tables, grid, part)[0]
 
-            y_MPC = in_parts(attend_part, len(x_MNC), scores_per_window, dtype, x_MNC.device)
+            y_MPC = in_parts(attend_part, x_MNC.shape[0], scores_per_window, dtype, x_MNC.device)
 
         map_size = (grid[0] * self.target_size[0], grid[1] * self.target_size[1])
         y_BHWC = _roll(window_merge(y_MPC, self.target_size, *map_size), self.target_shift, 1)

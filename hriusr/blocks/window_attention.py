@@ -80,7 +80,7 @@ class WindowAttention(nn.Module):
             return self.proj(attend(q, k, v, bias_hPN).transpose(1, 2).flatten(2))
 
         scores_per_window = self.num_heads * x_MNC.shape[1] ** 2
-        y_MNC = in_parts(attend_part, len(x_MNC), scores_per_window, dtype, x_MNC.device)
+        y_MNC = in_parts(attend_part, x_MNC.shape[0], scores_per_window, dtype, x_MNC.device)
         y_BHWC = window_merge(y_MNC, self.window_size, height, width)
         if self.shift_size:
             y_BHWC = y_BHWC.roll((self.shift_size, self.shift_size), (1, 2))
