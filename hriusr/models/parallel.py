@@ -1,6 +1,6 @@
 """One network on several processes: DistributedDataParallel, or FSDP2 (fully_shard; arXiv:2304.11277).
 
-The rest of the code sees a network, tensors and numbers. With FSDP2 each process holds a part of each parameter (DTensor);
+The rest of the code sees a network, tensors, numbers. With FSDP2 each process holds a part of each parameter (DTensor);
 what is saved is always whole, so that files do not tell how a run was wrapped, nor on how many processes. Functions
 marked "collective" are to be called by all processes at once.
 """
