@@ -178,8 +178,8 @@ class TrainOptions(Section):
     )
     losses: dict[str, NamedLossOptions] | None = Field(
         None,
-        description="More losses by names of your choice, logged as l_<name>: {fft: {type: FFTLoss, loss_weight: 0.05}}; the "
-        "sum of all is minimised. hriusr's own key.",
+        description="More losses by names of your choice, logged as l_<name>: "
+        "{fft: {type: FFTLoss, loss_weight: 0.05}}; the sum of all is minimised. hriusr's own key.",
     )
     grad_clip_norm: PositiveReal | None = Field(
         None, description="Scale gradients down to this norm when they exceed it; absent: never. hriusr's own key."
