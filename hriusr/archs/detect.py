@@ -5,6 +5,7 @@
 | ours, marked | the marker (archs/marker.py), exactly |
 | SwinIR, HAT, Swin2SR | names and shapes of published files (archs/detect_swin.py) |
 | ours, unmarked | names and shapes (archs/detect_own.py) |
+| RRDBNet of ESRGAN, x4 | names and shapes (archs/detect_rrdbnet.py) |
 
 What no tensor tells is listed in the result with the reason, and can be set by hand.
 """
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from hriusr.archs.detect_own import detect_own, is_own
 from hriusr.archs.detect_parts import Detection
+from hriusr.archs.detect_rrdbnet import detect_rrdbnet, is_rrdbnet
 from hriusr.archs.detect_swin import detect_swin_family, is_swin_family
 from hriusr.archs.marker import read_marker
 from hriusr.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
-_FAMILIES = ((is_own, detect_own), (is_swin_family, detect_swin_family))
+_FAMILIES = ((is_own, detect_own), (is_swin_family, detect_swin_family), (is_rrdbnet, detect_rrdbnet))
 
 
 def detect_network(state: Mapping[str, Tensor], *, source: str | Path = "the file") -> Detection | None:
@@ -70,4 +72,9 @@ def log_assumptions(found: Detection, source: str | Path) -> None:
         logger.info("%s: not in the file, usual values taken: %s", source, found.describe(found.assumed))
     if found.doubtful:
         reasons = "; ".join(dict.fromkeys(found.doubtful.values()))
-        logger.warning("%s: not in the file, assumed: %s (%s)", source, found.describe(found.doubtful), reasons)
+        logger.warning(
+            "%s: not in the file, assumed: %s (%s); change it by --set NAME=VALUE",
+            source,
+            found.describe(found.doubtful),
+            reasons,
+        )

@@ -39,6 +39,8 @@ class ResidualNetwork(nn.Module):
         ValueError: in_chans is below 1, or an argument of the head does not fit, by name.
     """
 
+    passes_over_marker = True  # see archs/marker.py
+
     def __init__(
         self,
         body: nn.Module,

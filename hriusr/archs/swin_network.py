@@ -70,6 +70,8 @@ class SwinNetwork(nn.Module):
         num_feat: channels of the head.
     """
 
+    passes_over_marker = True  # see archs/marker.py
+
     def __init__(
         self,
         groups: Iterable[ResidualGroup],

@@ -48,7 +48,8 @@ def convert(
     found = result.found
     network_opt = found.network_opt
     how = "as the file says" if result.says_network else "found from its tensors"
-    scale = f" x{network_opt['upscale']}" if "upscale" in network_opt else ""
+    scale = network_opt.get("upscale", network_opt.get("scale"))
+    scale = "" if scale is None else f" x{scale}"
     typer.echo(f"{source}: {network_opt['type']}{scale}, {result.num_parameters:,} parameters, {how}")
     typer.echo(f"  {found.describe(name for name in network_opt if name != 'type')}")
     if found.assumed:

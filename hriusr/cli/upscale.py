@@ -15,7 +15,11 @@ def upscale(
     picture: Annotated[Path, typer.Argument(metavar="PICTURE_OR_FOLDER", show_default=False, help="What to enlarge.")],
     weights: Annotated[
         Path,
-        typer.Option("--weights", "-w", help="Network file: .pth or .safetensors, ours or SwinIR's, HAT's, Swin2SR's."),
+        typer.Option(
+            "--weights",
+            "-w",
+            help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4.",
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File or folder; default: <name>_x<scale> beside the input.")

@@ -110,7 +110,7 @@ def upscale_path(
     Args:
         input_path: a picture (PNG, JPEG, WebP, TIFF, BMP) or a folder of pictures.
         output_path: for a picture a file or a folder, for a folder a folder. None: `<name>_x<scale>` beside the input.
-        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR.
+        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR, RRDBNet.
         network: a network instead of weights.
         network_settings: constructor arguments, where the weights' file is wrong or silent.
         tile_size: low-resolution pixels a side that are a tile's own (HAT's `tile_size`). None: planned from free

@@ -170,7 +170,28 @@ def test_nothing_is_replaced_unasked_and_nothing_half_written(tmp_path, monkeypa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["net.pth", "out.safetensors"]
 
 
-def test_esrgan_is_named_and_refused(tmp_path):
+RRDB = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2}
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_esrgan_is_found_and_stays_readable_for_others(tmp_path, ending):
+    spandrel = pytest.importorskip("spandrel")
+    network = randomise(build_network(RRDB))
+    torch.save({"params_ema": network.state_dict()}, tmp_path / "esrgan.pt")
+    convert_weights(tmp_path / "esrgan.pt", tmp_path / f"out{ending}")
+    assert_equal_outputs(network_from_weights(tmp_path / f"out{ending}"), network)
+    descriptor = spandrel.ModelLoader().load_from_file(tmp_path / f"out{ending}")
+    assert descriptor.architecture.id == "ESRGAN"
+    assert_equal_outputs(descriptor.model.eval(), network)
+
+
+def test_esrgan_of_scale_2_is_refused_with_the_reason(tmp_path):
+    torch.save(build_network(RRDB | {"scale": 2}).state_dict(), tmp_path / "x2.pth")
+    with pytest.raises(WeightsError, match=r"x2\.pth is of an RRDBNet of scale 2, which takes only"):
+        convert_weights(tmp_path / "x2.pth", tmp_path / "out.safetensors")
+
+
+def test_old_esrgan_is_named_and_refused(tmp_path):
     state = {"conv_first.weight": torch.zeros(4, 3, 3, 3), "body.0.rdb1.conv1.weight": torch.zeros(4, 4, 3, 3)}
     torch.save({"params_ema": state}, tmp_path / "esrgan.pth")
     with pytest.raises(WeightsError, match=r"seems to be of RRDBNet \(ESRGAN, Real-ESRGAN\)"):
