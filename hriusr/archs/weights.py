@@ -277,10 +277,15 @@ def _load_safetensors(path: Path) -> WeightsFile:
             strings = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}
         network_opt = json.loads(strings["network_g"]) if "network_g" in strings else None
-        metadata = json.loads(strings.get("metadata", "{}"))
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); it is damaged or cut short: use another copy") from error
-    return WeightsFile(state, network_opt, metadata if isinstance(metadata, dict) else {})
+    try:
+        metadata = json.loads(strings.get("metadata", "{}"))
+    except json.JSONDecodeError:  # somebody else's key of that name
+        metadata = {}
+    return WeightsFile(
+        state, network_opt if isinstance(network_opt, dict) else None, metadata if isinstance(metadata, dict) else {}
+    )
 
 
 def _refuse_damage(path: Path) -> None:

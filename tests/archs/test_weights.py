@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from hriusr.archs.registry import build_network, complete_network_opt
@@ -170,6 +171,14 @@ def test_groups_of_layers_are_counted_together(caplog):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"weights .*absent\.pth: not there"):
         load_weights(tmp_path / "absent.pth")
+
+
+def test_safetensors_with_metadata_of_others_is_read(tmp_path, network):
+    strings = {"format": "pt", "metadata": "trained by hand", "network_g": "[1]"}
+    save_file(network.state_dict(), tmp_path / "net.safetensors", strings)
+    state, network_opt = load_weights(tmp_path / "net.safetensors")
+    assert_same_state(state, network.state_dict())
+    assert network_opt is None
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
