@@ -1,8 +1,11 @@
 """1 - SSIM (Wang et al., IEEE TIP 13(4), 2004) and 1 - MS-SSIM (Wang et al., Asilomar 2003) as losses.
 
-The window is the metric's: a Gaussian of 11 pixels and sigma 1.5, only where it lies inside. It is applied as sums of
-shifted pictures: convolutions round to TF32 on many GPUs, which variances do not survive.
+The window is the metric's: a Gaussian of 11 pixels and sigma 1.5, only where it lies inside. It is applied by products
+with band matrices: convolutions round to TF32 on GPUs unless told otherwise, which variances do not survive, and a
+depthwise one of one channel is slow on CPUs.
 """
+
+import functools
 
 import torch
 from torch import Tensor
@@ -74,24 +77,30 @@ class MSSSIMLoss(FullPrecisionLoss):
 def _similarities(x_BCHW: Tensor, y_BCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return luminance and structure (with contrast) of each window."""
     maps = torch.stack([x_BCHW, y_BCHW, x_BCHW * x_BCHW + y_BCHW * y_BCHW, x_BCHW * y_BCHW])
-    mean_x, mean_y, mean_squares, mean_product = _smooth(_smooth(maps, -1), -2)
+    mean_x, mean_y, mean_squares, mean_product = _smooth(maps)
     squared_means, product_of_means = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
     luminance = (2 * product_of_means + _C1) / (squared_means + _C1)
     structure = (2 * (mean_product - product_of_means) + _C2) / (mean_squares - squared_means + _C2)
     return luminance, structure
 
 
-def _smooth(x: Tensor, dim: int) -> Tensor:
-    """Filter with the Gaussian along one dimension, where it lies inside."""
+def _smooth(x_BCHW: Tensor) -> Tensor:
+    """Filter with the Gaussian where it lies inside, by two products with band matrices."""
+    height, width = x_BCHW.shape[-2:]
+    down, across = (_band(side, x_BCHW.device, x_BCHW.dtype) for side in (height, width))
+    return down @ x_BCHW @ across.mT
+
+
+@functools.lru_cache(maxsize=32)
+def _band(side: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return the matrix (side - 10, side) whose rows are the window, one pixel further each; not to be changed."""
     offsets = torch.arange(_WINDOW_SIZE, dtype=torch.float64) - _WINDOW_SIZE // 2
     kernel = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    factors = (kernel / kernel.sum()).tolist()
-    length = x.shape[dim] - _WINDOW_SIZE + 1
-    smoothed = x.narrow(dim, _WINDOW_SIZE // 2, length) * factors[_WINDOW_SIZE // 2]
-    for start in range(_WINDOW_SIZE // 2):  # symmetric: two pixels a factor
-        pair = x.narrow(dim, start, length) + x.narrow(dim, _WINDOW_SIZE - 1 - start, length)
-        smoothed = torch.add(smoothed, pair, alpha=factors[start])
-    return smoothed
+    num_rows = side - _WINDOW_SIZE + 1
+    columns = torch.arange(num_rows)[:, None] + torch.arange(_WINDOW_SIZE)
+    band = torch.zeros(num_rows, side, dtype=torch.float64)
+    band.scatter_(1, columns, (kernel / kernel.sum()).expand(num_rows, -1))
+    return band.to(device, dtype)
 
 
 def _halve(x_BCHW: Tensor) -> Tensor:

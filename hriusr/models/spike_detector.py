@@ -48,10 +48,11 @@ class SpikeDetector:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all as numbers; waits for the device."""
-        return {"norms": self.norms.tolist(), "count": int(self.count), "total": int(self.total)}
+        count = int(self.count)
+        return {"norms": self.norms[:count].tolist(), "count": count, "total": int(self.total)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over norms and counters."""
-        self.norms.copy_(torch.tensor(state["norms"]))
+        self.norms.fill_(torch.nan)[: len(state["norms"])] = torch.tensor(state["norms"])
         self.count.fill_(state["count"])
         self.total.fill_(state["total"])

@@ -61,6 +61,43 @@ def assert_best_and_weights_agree(first, second):
     assert_same(*weights, "weights")
 
 
+TRAININGS = {
+    "schedule-free, spikes left out": {
+        "optim_g": {"type": "AdamWScheduleFree", "lr": 1e-3, "weight_decay": 0.1, "no_decay_norm_bias": True},
+        "scheduler": {"type": "ConstantLR"},
+        "ema_decay": 0,
+        "spike_factor": 10.0,
+    },
+    "Muon, one cycle, growing mean": {
+        "optim_g": {"type": "Muon", "lr": 1e-3, "weight_decay": 0.1},
+        "scheduler": {"type": "OneCycleLR", "total_steps": 8},
+        "ema_warmup": True,
+        "ema_start": 2,
+    },
+    "Adan, rates by name, three losses": {
+        "optim_g": {"type": "Adan", "lr": 1e-3, "lr_mult": {"conv_last.*": 0.5}},
+        "scheduler": {"type": "LinearLR", "end_factor": 0.1, "total_iters": 8},
+        "warmup_start_factor": 0.3,
+        "losses": {"fft": {"type": "FFTLoss", "loss_weight": 0.1}, "ssim": {"type": "SSIMLoss", "start_iter": 6}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_resumed_training_of_every_kind_equals_the_uninterrupted_one(run_opt, name, records):
+    if "Muon" in name and not hasattr(torch.optim, "Muon"):
+        pytest.skip("torch is older than 2.9")
+    changes = {f"train__{key}": value for key, value in TRAININGS[name].items()} | {"logger__print_freq": 1}
+    train(run_opt(**changes))
+    expected = records()
+    shutil.move("experiments/tiny", "whole")
+
+    train(run_opt(**changes, train__total_iter=5, logger__save_checkpoint_freq=5))  # validates once more, at 5
+    train(run_opt(**changes, auto_resume=True))
+    assert [line for line in records() if line["iter"] != 5 or line["kind"] == "train"] == expected
+    assert_best_and_weights_agree("whole", "experiments/tiny")
+
+
 NETWORKS = {
     "HRIUSR": {"embed_dim": 12, "depths": [2], "num_heads": 2, "low_resolution_depth": 1},
     "HAT": {"embed_dim": 12, "depths": [2], "num_heads": [2], "window_size": 8, "squeeze_factor": 3},
