@@ -32,6 +32,7 @@ setup(
             "schedulefree>=1.3",
             "pytorch-msssim>=1.0",  # what our SSIM losses are compared with
         ],
+        "wandb": ["wandb>=0.16"],
     },
     entry_points={"console_scripts": ["hriusr = hriusr.cli:main"]},
 )

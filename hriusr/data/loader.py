@@ -88,7 +88,7 @@ class PictureLoader(DataLoader):
                     raise batch.error
                 yield batch
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):  # an error inside of one is passed on as it is
                 raise
             raise DataError(
                 f"a loading process ended unexpectedly ({str(error).splitlines()[0]}): "

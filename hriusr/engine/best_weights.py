@@ -39,22 +39,26 @@ def choose_metric(wanted: str | None, datasets: Iterable[str], labels: Iterable[
     return fitting[0]
 
 
-def best_weights_now(
-    model: RestorationModel, state: RunState, metric: ChosenMetric | None
-) -> dict[Path, Mapping[str, Any]]:
-    """Copy the weights if the validation that just ended is the best so far.
+def is_best_now(state: RunState, metric: ChosenMetric | None) -> bool:
+    """Tell whether the validation that just ended is the best so far.
+
+    Args:
+        state: with the metrics of this validation in it.
+        metric: that decides; None: none does.
+    """
+    record = state.best.get(metric.dataset, {}).get(metric.label) if metric else None
+    return record is not None and record["iter"] == state.iteration
+
+
+def best_weights(model: RestorationModel, state: RunState, metric: ChosenMetric) -> dict[Path, Mapping[str, Any]]:
+    """Copy the weights: path of net_g_best.pth -> its content.
 
     Args:
         model: its options name the folder.
-        state: with the metrics of this validation in it.
-        metric: that decides; None: none does.
-
-    Returns:
-        Path of net_g_best.pth -> its content; empty where this is not the best.
+        state: with the metrics of this validation in it, the best so far.
+        metric: that decides.
     """
-    record = state.best.get(metric.dataset, {}).get(metric.label) if metric else None
-    if record is None or record["iter"] != state.iteration:
-        return {}
+    record = state.best[metric.dataset][metric.label]
     told = {"dataset": metric.dataset, "label": metric.label, "value": record["val"], "better": record["better"]}
     path = Path(model.opt["path"]["models"], "net_g_best.pth")
     return {path: model.weights_copy({"iteration": state.iteration, "metric": told})}

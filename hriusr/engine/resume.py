@@ -83,8 +83,11 @@ def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:
 def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) -> Start:
     """Go on in the run's own folder if the run is unfinished and its options are the same."""
     anew, folder = Start(None, keeps_folder=False), Path(opt["path"]["experiments_root"])
+    states = Path(opt["path"]["training_states"])
     if not folder.exists():
         return anew
+    if not (folder / "options_in_force.yml").exists() and newest_checkpoint(states) is None:
+        return Start(None, keeps_folder=True)  # killed before the first line was written: nothing to keep apart
     try:
         text = (folder / "options_in_force.yml").read_text(encoding="utf-8")
         before = learned_options(yaml.safe_load(text))
@@ -100,7 +103,7 @@ def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) 
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         logger.warning("options differ (%s%s): a new run starts; --auto_resume goes on with these", told, more)
         return anew
-    checkpoint = newest_checkpoint(Path(opt["path"]["training_states"]))
+    checkpoint = newest_checkpoint(states)
     if checkpoint and checkpoint.state["iter"] >= int(opt["train"]["total_iter"]):
         logger.info("%s is finished: a new run starts", folder)
         return anew

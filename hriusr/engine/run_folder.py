@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hriusr.atomic_file import write_atomically
-from hriusr.engine.versions import collect_versions
+from hriusr.engine.versions import collect_versions, uncommitted_changes
 from hriusr.errors import HriusrError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def make_folders(*folders: str | Path) -> None:
 
 
 def record_origin(folder: Path, opt: Mapping[str, Any], option_file: Path | None, resolved_yaml: str) -> None:
-    """Write what made a run: the option file as it was, all options in force, versions and hardware.
+    """Write what made a run: the option file as it was, all options in force, versions, hardware, uncommitted changes.
 
     Args:
         folder: of the run.
@@ -68,6 +68,9 @@ def record_origin(folder: Path, opt: Mapping[str, Any], option_file: Path | None
     if option_file is not None and option_file.is_file():
         shutil.copyfile(option_file, folder / option_file.name)
     write_atomically(folder / "options_in_force.yml", resolved_yaml.encode("utf-8"))
+    patch = uncommitted_changes()
+    if patch is not None:
+        write_atomically(folder / "uncommitted.patch", patch)
     versions = {"time": time.strftime("%Y-%m-%d %H:%M:%S %z"), "seed": opt.get("manual_seed"), **collect_versions()}
     write_atomically(folder / "versions.json", (json.dumps(versions, indent=2) + "\n").encode("utf-8"))
     logger.info("%s", ", ".join(f"{name} {version}" for name, version in versions.items()))

@@ -27,6 +27,8 @@ from hriusr.engine.randomness import seed_everything
 from hriusr.engine.recorder import Recorder
 from hriusr.engine.resume import find_start
 from hriusr.engine.run_state import restore_run_randomness
+from hriusr.engine.run_summary import summarised
+from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
 from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
@@ -64,6 +66,8 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         checkpoint, keeps_folder = find_start(opt, resolved_yaml, is_seed_drawn=is_seed_drawn)
         if checkpoint:
             point_to_weights(opt, checkpoint)
+        if uses_wandb(opt):
+            import_wandb()  # its absence is said before anything is written
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
         state = start_state(opt, data, checkpoint)
@@ -78,9 +82,10 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         remove_leftovers(opt["path"])
         set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-        tensorboard = tensorboard_folder(opt)
+        tensorboard = tensorboard_folder(opt) if uses_tensorboard(opt) else None
+        sinks = open_sinks(opt, folder, tensorboard, state.iteration)
         with (
-            Recorder(folder, tensorboard if uses_tensorboard(opt) else None, state) as recorder,
+            Recorder(folder, state, sinks) as recorder,
             TrainingProgress(log.console, int(opt["train"]["total_iter"]), state.iteration) as progress,
             CheckpointWriter() as writer,
         ):
@@ -108,4 +113,5 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 stop=stop,
                 last_checkpoint=checkpoint.state_path if checkpoint else None,
             )
-            return run.run()
+            with summarised(run, resolved_yaml):
+                return run.run()

@@ -13,7 +13,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from hriusr.checked_file import link_checked
-from hriusr.engine.best_weights import best_weights_now, choose_metric
+from hriusr.engine.best_weights import best_weights, choose_metric, is_best_now
 from hriusr.engine.checkpoint import drop_old_checkpoints, write_files
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.progress import TrainingProgress
@@ -119,6 +119,7 @@ class TrainingRun:
                 is_last = state.iteration == self.total_iter
                 if state.iteration % self.opt["logger"]["print_freq"] == 0:
                     self._log()
+                self._show_histograms()
                 if is_last or state.iteration % self.opt["logger"]["save_checkpoint_freq"] == 0:
                     self._save()
                 if self._is_validation_due():
@@ -164,12 +165,18 @@ class TrainingRun:
         iteration, losses = self.state.iteration, self.model.get_current_log()
         rate = self.model.get_current_learning_rate()[0]
         speed = self.speed.read(iteration)
-        self.recorder.train(iteration, losses, rate, speed.as_dict())
+        self.recorder.train(iteration, losses, rate, speed)
         words = "  ".join(f"{label} {value:.4e}" for label, value in losses.items())
         note = f"{words}  lr {rate:.3e}  {speed.iterations_per_second:.2f} it/s"
         self.progress.note(note)
         waiting, left = f"data {speed.data_share:.0%}", f"eta {duration(speed.seconds_left)}"
         logger.info("[%d/%d] %s  %s  %s", iteration, self.total_iter, note, waiting, left)
+
+    def _show_histograms(self) -> None:
+        frequency = self.opt["logger"].get("histogram_freq") or 0
+        if frequency and self.state.iteration % frequency == 0:
+            network = self.model.get_bare_model(self.model.net_g)
+            self.recorder.histograms(self.state.iteration, network.named_parameters())
 
     def _save(self) -> None:
         iteration, path_opt, logger_opt = self.state.iteration, self.opt["path"], self.opt["logger"]
@@ -216,12 +223,13 @@ class TrainingRun:
         self._save_best()
 
     def _save_best(self) -> None:
+        if not is_best_now(self.state, self.best_metric):
+            return
         with self.speed.during("save"):
             self.writer.wait()
-            contents = best_weights_now(self.model, self.state, self.best_metric)
-        if contents:
-            words = f"the best weights so far ({'/'.join(self.best_metric)}, iteration {self.state.iteration})"
-            self.writer.submit(lambda: write_files(contents, words))
+            contents = best_weights(self.model, self.state, self.best_metric)
+        words = f"the best weights so far ({'/'.join(self.best_metric)}, iteration {self.state.iteration})"
+        self.writer.submit(lambda: write_files(contents, words))
 
     def _watch_pictures(self, advance: Callable[[int], None]) -> OnPicture:
         num_shown = self.opt["logger"].get("num_val_images", 3)
@@ -275,8 +283,6 @@ class TrainingRun:
         seconds = sum(state.seconds.values())
         weights = Path(path_opt["models"], f"net_g_{state.iteration}.pth")
         weights = link_checked(weights, weights.with_name("net_g_latest.pth")) if weights.exists() else None
-        split = ", ".join(f"{phase} {duration(spent)}" for phase, spent in state.seconds.items())
-        logger.info("%d steps in %s (%s)", state.iteration, duration(seconds), split)
         for dataset, values in self.last_metrics.items():
             logger.info("%s: %s", dataset, self._in_words(dataset, values))
         logger.info("weights: %s", weights or self.last_checkpoint)

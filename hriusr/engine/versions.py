@@ -9,6 +9,7 @@ import torch
 
 from hriusr import __version__
 
+_LARGEST_PATCH = 10_000_000  # bytes
 _PACKAGES = ("torch", "torchvision", "basicsr", "numpy", "opencv-python", "safetensors", "pydantic")
 
 
@@ -29,6 +30,19 @@ def collect_versions() -> dict[str, str]:
         versions["gpu"] = torch.cuda.get_device_name()
         versions["cuda"] = str(torch.version.cuda)
     return versions
+
+
+def uncommitted_changes() -> bytes | None:
+    """Return how tracked files of the checkout differ from its commit, for `git apply`; None where they do not."""
+    folder = Path(__file__).parent
+    if not (_git_commit(folder) or "").endswith("+"):
+        return None
+    try:
+        command = ["git", "diff", "--binary", "HEAD"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if 0 < len(done.stdout) < _LARGEST_PATCH else None
 
 
 def _git_commit(folder: Path) -> str | None:

@@ -20,7 +20,6 @@ _FACES = "it is for StyleGAN, which is not supported"
 
 # key path (* stands for one key) -> why it has no effect
 IGNORED = {
-    "logger.wandb": "Weights & Biases is not supported; use_tb_logger writes TensorBoard files",
     "datasets.*.persistent_workers": "loading processes always stay for the whole run",
     "datasets.*.use_shuffle": "training patches are always drawn at random, test pictures always in order",
     "path.pretrain_network_d": _GAN,
@@ -129,8 +128,6 @@ def drop_keys_of_refused_datasets(document: Document) -> None:
 
 def _asks_for_nothing(found: _Found, value: Any) -> bool:
     """Whether a value asks only for what is done anyway."""
-    if found.pattern == "logger.wandb" and isinstance(value, dict):
-        return value.get("project") is None
     if found.pattern == "datasets.*.use_shuffle":
         return found.path[1] != "train" or value is True
     if found.pattern == "datasets.*.persistent_workers":

@@ -73,6 +73,18 @@ class ValOptions(Section):
         return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+class WandbOptions(Section):
+    """Weights & Biases, BasicSR's keys; wants `pip install wandb`."""
+
+    project: str | None = Field(None, description="Project that the run is sent to; absent: Weights & Biases is off.")
+    resume_id: str | None = Field(
+        None, description="Run to go on in; default: the one that experiments/<name>/wandb_id.txt names, or a new one."
+    )
+    mode: Literal["online", "offline", "disabled"] | None = Field(
+        None, description="offline: keep it in the run's folder for `wandb sync`; default: wandb's. hriusr's own key."
+    )
+
+
 class LoggerOptions(Section):
     """What is written while training, and how often."""
 
@@ -90,6 +102,10 @@ class LoggerOptions(Section):
         description="First pictures of each validation set shown in TensorBoard: bicubic, result and ground truth "
         "side by side. hriusr's own key.",
     )
+    histogram_freq: NaturalNumber = Field(
+        0, description="Iterations between histograms of weights and gradients; 0: none. hriusr's own key."
+    )
+    wandb: WandbOptions | None = Field(None, description="Weights & Biases, beside TensorBoard; absent: off.")
 
 
 class TileOptions(Section):

@@ -17,7 +17,6 @@ from hriusr.engine.run_folder import archive_folder
 from hriusr.engine.run_state import RunState
 from hriusr.engine.speedometer import Speedometer, duration
 from hriusr.engine.stop_signal import StopSignal
-from hriusr.engine.validation import SeenPictures
 from hriusr.errors import HriusrError
 
 PSNR = {"psnr": {"type": "calculate_psnr"}}
@@ -86,33 +85,17 @@ def test_state_of_basicsr_is_taken_with_a_word():
 
 
 def test_records_from_after_the_checkpoint_are_dropped(tmp_path):
-    with Recorder(tmp_path, None, RunState(0, 1)) as recorder:
+    with Recorder(tmp_path, RunState(0, 1)) as recorder:
         for iteration in (1, 2, 3):
-            recorder.train(iteration, {"l_pix": 0.5}, 1e-3, {})
+            recorder.train(iteration, {"l_pix": 0.5}, 1e-3)
         recorder.validation(2, "set", {"psnr": 30.0})
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"kind": "train", "it')  # cut short by a crash
-    with Recorder(tmp_path, None, RunState(0, 1, iteration=2, validated_iteration=0)) as recorder:
-        recorder.train(3, {"l_pix": float("inf")}, 1e-3, {})
+    with Recorder(tmp_path, RunState(0, 1, iteration=2, validated_iteration=0)) as recorder:
+        recorder.train(3, {"l_pix": float("inf")}, 1e-3)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["kind"], line["iter"]) for line in lines] == [("train", 1), ("train", 2), ("train", 3)]
     assert lines[2]["l_pix"] == "inf"
-
-
-def test_tensorboard_gets_losses_rates_metrics_and_pictures(tmp_path):
-    with Recorder(tmp_path, tmp_path / "tb", RunState(0, 1)) as recorder:
-        recorder.train(1, {"l_pix": 0.5}, 1e-3, {"it_per_s": 2.0})
-        recorder.validation(1, "set", {"psnr": 30.0})
-        grey = [np.full((side, 20 * side // 600, 3), 9, np.uint8) for side in (300, 600, 600)]
-        recorder.pictures(1, "set/a", SeenPictures(*grey))
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(tmp_path / "tb"))
-    events.Reload()
-    assert set(events.Tags()["scalars"]) == {"losses/l_pix", "lr", "metrics/set/psnr"}
-    assert events.Tags()["images"] == ["images/set/a"]
-    (image,) = events.Images("images/set/a")
-    assert (image.width, image.height) == (3 * 20, 512)  # bicubic, result, ground truth
 
 
 def test_archived_folders_do_not_collide(tmp_path):

@@ -150,7 +150,10 @@ def test_written_options_load_to_the_same(load, workplace):
 
 
 def test_written_options_say_what_was_ignored(load):
-    assert "# small.yml:68: ignored logger.wandb" in load(("project: ~", "project: mine")).to_yaml()
+    assert (
+        "# small.yml:21: ignored datasets.train.persistent_workers"
+        in load(("prefetch_mode: ~", "persistent_workers: no")).to_yaml()
+    )
 
 
 def test_home_folder_is_expanded(load, monkeypatch, tmp_path):

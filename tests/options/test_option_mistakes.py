@@ -173,7 +173,6 @@ def test_file_that_is_no_text(workplace):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("project: ~", "project: mine", "ignored logger.wandb: Weights & Biases is not supported"),
         ("prefetch_mode: ~", "persistent_workers: no", "ignored datasets.train.persistent_workers: loading processes"),
         ("use_shuffle: true", "use_shuffle: false", "ignored datasets.train.use_shuffle: training patches are always"),
         ("use_hflip: true", "use_flip: true", "use_flip is use_hflip nowadays; taken as such"),
