@@ -6,17 +6,15 @@ CUDA: what the allocator had given out at its peak, weights and pictures include
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
+from hriusr.analysis.memory_use import peak_bytes, reset_peak, resident_bytes, synchronize
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import network_from_weights
 from hriusr.errors import HriusrError
@@ -50,7 +48,7 @@ def measure(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
         precision.scaler.scale(sr_BCHW.float().abs().mean()).backward()
         network.zero_grad()
 
-    loaded = _resident_bytes(device)
+    loaded = resident_bytes(device)
     yield from _measure_pass("forward", forward, network.eval(), device, order["runs"], loaded)
     if order["with_training"]:
         yield from _measure_pass("train", train, network.train(), device, order["runs"], loaded)
@@ -59,18 +57,18 @@ def measure(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _measure_pass(
     name: str, work: Callable[[], None], network: nn.Module, device: torch.device, runs: int, loaded: int
 ) -> Iterator[dict[str, Any]]:
-    _reset_peak(device)
+    reset_peak(device)
     seconds, cpu_seconds = [], []
     for number in range(runs + 1):
-        _synchronize(device)
+        synchronize(device)
         start, cpu_start = time.perf_counter(), time.process_time()
         work()
-        _synchronize(device)
+        synchronize(device)
         if number:
             seconds.append(time.perf_counter() - start)
             cpu_seconds.append(time.process_time() - cpu_start)
         yield {"pass": name, "done": number + 1}
-    peak = _peak_bytes(device)
+    peak = peak_bytes(device)
     yield {
         "pass": name,
         "seconds": seconds,
@@ -87,38 +85,6 @@ def _checked_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise HriusrError(f"--device {name}: {str(error).splitlines()[0]}; cpu is always there") from error
     return device
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _resident_bytes(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
-
-
-def _reset_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the high-water mark
-    except OSError:  # not Linux, or not allowed: the mark since the start, which loading has not raised by much
-        return
-
-
-def _peak_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> None:

@@ -82,6 +82,17 @@ def lmdb_get(path: str | Path, key: str) -> bytes:
     return content
 
 
+def lmdb_num_entries(path: str | Path) -> int:
+    """Return how many pictures a database really holds, whatever its list says.
+
+    Raises:
+        DataError: as check_lmdb.
+    """
+    check_lmdb(path)
+    with _lock:
+        return _open(os.path.realpath(path)).stat()["entries"]
+
+
 @functools.cache
 def _open(path: str) -> lmdb.Environment:
     """Open a database once a process: LMDB forbids a second handle."""

@@ -1,0 +1,150 @@
+"""The whole audit of a training: options, pictures, leaks, schedule, one step, validation, what the run takes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hriusr.data.image_io import list_images
+from hriusr.doctor.budget import check_disk, check_memory, check_speed, check_val_memory
+from hriusr.doctor.findings import Report, collected_warnings
+from hriusr.doctor.fingerprints import SpotIndex
+from hriusr.doctor.leaks import note_duplicates, note_leaks
+from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder
+from hriusr.doctor.schedule import check_schedule
+from hriusr.doctor.trial import full_step_seconds, measure_data, try_steps, try_validation
+from hriusr.engine.build import build_model
+from hriusr.engine.randomness import seed_everything
+from hriusr.engine.training_setup import build_data
+from hriusr.errors import HriusrError
+from hriusr.options import Options
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much to look at.
+
+    Attributes:
+        sample: pictures a dataset; None: all.
+        against: folders of pictures that must not be in the training set, beside the validation sets.
+        with_step: train and validate one step.
+        data_seconds: how long to measure the loading of data.
+        num_processes: that read pictures; None: one a CPU core.
+        progress: show bars on stderr.
+    """
+
+    sample: int | None = 300
+    against: tuple[Path, ...] = ()
+    with_step: bool = True
+    data_seconds: float = 3.0
+    num_processes: int | None = None
+    progress: bool = True
+
+
+def examine(load: Callable[[], Options], extent: Extent) -> Report:
+    """Audit a training run before it starts; writes nothing.
+
+    Args:
+        load: reads and checks the option file; what it raises becomes findings.
+        extent: how much to look at.
+    """
+    report = Report()
+    options = _load(load, report)
+    if options is None:
+        return report
+    opt = options.to_basicsr_dict()
+    audits = _audit_pictures(opt, extent, report)
+    check_schedule(opt, report)
+    if extent.with_step and report.is_healthy:
+        _try_run(opt, audits, extent, report)
+    elif extent.with_step:
+        report.add("note", "network_g", "no step was tried: mend the errors first, then run the doctor again")
+    return report
+
+
+def _load(load: Callable[[], Options], report: Report) -> Options | None:
+    with collected_warnings(Report(), ""):  # they are in options.run.warnings too
+        try:
+            options = load()
+        except HriusrError as error:
+            heading, *problems = str(error).split("\n")
+            for problem in problems or [heading]:
+                place, _, message = problem.strip().partition(": ")
+                report.add("error", place, message or place)
+            return None
+    for warning in options.run.warnings:
+        place, _, message = warning.partition(": ")
+        report.add("warning", place, message)
+    return options
+
+
+def _audit_pictures(opt: Mapping[str, Any], extent: Extent, report: Report) -> dict[str, Audit]:
+    """Look at the validation sets first: the training set is searched for their pictures."""
+    arguments = {"num_processes": extent.num_processes, "progress": extent.progress}
+    audits: dict[str, Audit] = {}
+    for entry, dataset_opt in opt["datasets"].items():
+        if dataset_opt["phase"] == "val":
+            audits[entry] = audit_dataset(entry, dataset_opt, report, sample=extent.sample, **arguments)
+    test_sets = [audit for audit in audits.values() if audit]
+    for folder in extent.against:
+        try:
+            test_sets.append(audit_folder(folder, list_images(folder, recursive=True), **arguments))
+        except HriusrError as error:
+            report.add("error", f"--against {folder}", str(error))
+    index = SpotIndex([facts.spots for test in test_sets for facts in test.facts if facts.spots is not None])
+    train_opt = opt["datasets"]["train"]
+    training = audit_dataset("train", train_opt, report, sample=extent.sample, spot_index=index, **arguments)
+    audits["train"] = training
+    known = {entry: audit for entry, audit in audits.items() if audit}
+    for audit in known.values():
+        note_duplicates(audit, report)
+    if training:
+        note_leaks(training, test_sets, report)
+        if len(training.facts) < training.num_pictures:
+            report.add(
+                "note",
+                "datasets.train",
+                f"{len(training.facts)} of {training.num_pictures} pictures were looked at",
+                "--full looks at all of them",
+            )
+    return known
+
+
+def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent, report: Report) -> None:
+    with collected_warnings(report, "trial step"):
+        try:
+            # compiling takes minutes and changes no finding; the doctor speaks of the plain network
+            opt = {**opt, "compile": False}
+            seed_everything(opt.get("manual_seed") or 0)
+            data = build_data(opt)
+            batch, data_rate = measure_data(
+                data, opt.get("manual_seed") or 0, seconds=extent.data_seconds, report=report
+            )
+            model = build_model(opt)
+            check_disk(model, opt, report)
+            cost = try_steps(model, batch, report)
+            fits = check_memory(model, cost, opt, report)
+            samples = len(batch["lq"])
+            step_seconds = cost.fixed_seconds + samples * cost.sample_seconds
+            if fits:
+                step_seconds = full_step_seconds(model, batch, step_seconds, report)
+            check_val_memory(model, _largest(opt, audits), opt, report)
+            val_seconds = try_validation(model, data.val_loaders, opt, report)
+        except HriusrError as error:
+            report.add("error", "trial step", str(error))
+            return
+    megapixels = report.measured.get("datasets.train", {}).get("mean_megapixels", 0.0)
+    check_speed(opt, data_rate, step_seconds, val_seconds, megapixels, report)
+
+
+def _largest(opt: Mapping[str, Any], audits: Mapping[str, Audit]) -> dict[str, tuple[int, int]]:
+    """Return entry -> (height, width) in LR pixels of the largest picture of each validation set."""
+    largest = {}
+    for entry, audit in audits.items():
+        sizes = [facts.size for facts in audit.facts if facts.size]
+        if sizes and not audit.is_training:
+            height, width = max(sizes, key=lambda size: size[0] * size[1])
+            is_gt = opt["datasets"][entry].get("dataroot_gt")
+            scale = int(opt["scale"]) if is_gt else 1
+            largest[entry] = height // scale, width // scale
+    return largest
