@@ -62,15 +62,6 @@ def _note_odd_schedule(
     scheduler_opt: Mapping[str, Any], total: int, warmup: int, curve: list[float], report: Report
 ) -> None:
     milestones = scheduler_opt.get("milestones") or []
-    unreached = [milestone for milestone in milestones if milestone >= total]
-    if unreached:
-        report.add(
-            "warning",
-            "train.scheduler.milestones",
-            f"total_iter (={total}) ends before {len(unreached)} of {len(milestones)} milestones: the rate ends at "
-            f"{curve[-1]:.1e}, {curve[-1] / max(curve):.0%} of its maximum",
-            "scale the milestones with total_iter; papers use 50, 80, 90, 95 % of it",
-        )
     if warmup > total // 2:
         report.add(
             "warning",

@@ -1,0 +1,196 @@
+"""One step and one validation for real, and what follows for memory, speed and disk."""
+
+import json
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hriusr.basicsr_bridge import ARCH_REGISTRY
+from hriusr.cli import app
+from hriusr.doctor import budget, trial
+from hriusr.doctor.findings import Report
+from hriusr.doctor.trial import DataRate, StepCost
+from hriusr.engine.build import build_model
+from hriusr.engine.registered import registered_components
+from hriusr.options import load_options
+
+
+@pytest.fixture
+def tried(diagnose):
+    """Return a function: overrides -> report with a trial step."""
+    return lambda *overrides: diagnose(*overrides, with_step=True, data_seconds=0.05)
+
+
+@pytest.fixture
+def small(workplace):
+    """Return a function: overrides -> (model, options in BasicSR's form) of small.yml."""
+
+    def build(*overrides):
+        options = load_options("small.yml", is_train=True, overrides=overrides, **registered_components())
+        opt = options.to_basicsr_dict()
+        return build_model(opt), opt
+
+    return build
+
+
+def at(report, place):
+    return [finding for finding in report.findings if finding.place == place]
+
+
+def test_healthy_run_is_tried_and_leaves_nothing_behind(tried, workplace):
+    before = sorted(workplace.rglob("*"))
+    report = tried()
+    assert report.is_healthy
+    assert {"step", "memory", "data", "speed", "disk", "validation.held_out"} <= set(report.measured)
+    assert 0 < report.measured["step"]["l_pix"] < 1
+    assert report.measured["step"]["parameters_without_gradient"] == 0
+    assert 5 < report.measured["validation.held_out"]["psnr"] < 60
+    assert sorted(workplace.rglob("*")) == before
+
+
+def test_time_of_the_run_is_steps_and_validations(tried):
+    speed = tried().measured["speed"]
+    expected = 1000 * speed["seconds_a_step"] + 2 * speed["seconds_a_validation"]
+    assert speed["eta_seconds"] == pytest.approx(expected, abs=0.1 * expected + 2)
+
+
+class HalfUsed(torch.nn.Module):
+    """A network with a layer that nothing goes through, and another that starts at 0 behind it."""
+
+    def __init__(self, upscale: int = 2):
+        super().__init__()
+        self.used = torch.nn.Conv2d(3, 3 * upscale**2, 3, padding=1)
+        self.hidden = torch.nn.Conv2d(3, 3, 1)
+        self.zero = torch.nn.Conv2d(3, 3, 1)
+        torch.nn.init.zeros_(self.zero.weight)
+        self.forgotten = torch.nn.Linear(2, 2)
+        self.upscale = upscale
+
+    def forward(self, x):
+        return torch.nn.functional.pixel_shuffle(self.used(x + self.zero(self.hidden(x))), self.upscale)
+
+
+@pytest.fixture
+def half_used(monkeypatch):
+    registered_components()
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, "HalfUsed", HalfUsed)
+    return "network_g={type: HalfUsed, upscale: 2}"
+
+
+def test_parameters_without_gradient_are_named(tried, half_used):
+    findings = at(tried(half_used), "network_g")
+    assert [(finding.level, finding.examples) for finding in findings] == [
+        ("warning", ("forgotten.weight", "forgotten.bias")),
+        ("note", ("hidden.weight", "hidden.bias")),
+    ]
+
+
+def test_loss_that_is_not_finite_is_an_error(tried, half_used, monkeypatch):
+    monkeypatch.setattr(HalfUsed, "forward", lambda self, x: self.used(x).repeat(1, 1, 2, 2)[:, :3] / 0)
+    report = tried(half_used)
+    assert "not finite" in at(report, "train")[0].message
+    assert not report.is_healthy
+
+
+def test_batch_that_does_not_fit_is_answered_with_one_that_does(small, monkeypatch):
+    model, opt = small("datasets:train:batch_size_per_gpu=32")
+    monkeypatch.setattr(budget, "available_bytes", lambda device: 10e9)
+    monkeypatch.setattr(budget.psutil.Process, "memory_info", lambda self: namedtuple("Info", "rss")(0))
+    report = Report()
+    assert not budget.check_memory(model, StepCost(1e9, 0.5e9, 0.0, 0.1), opt, report)
+    (finding,) = report.findings
+    assert "32 samples need about 17.0 GB, there are 10.0 GB" in finding.message
+    assert "batch_size_per_gpu: 16 and train.accumulation: 2" in finding.remedy
+    assert report.measured["memory"]["largest_batch"] == 16
+    assert budget.check_memory(model, StepCost(1e9, 0.1e9, 0.0, 0.1), opt, Report())
+
+
+def test_bottleneck_is_named_with_a_remedy(small):
+    _, opt = small()
+    slow, fast = DataRate(10.0, 0.0), DataRate(1000.0, 0.0)
+    report = Report()
+    budget.check_speed(opt, slow, 0.05, 1.0, 2.0, report)
+    (finding,) = at(report, "datasets.train")
+    assert "data come at 10 samples a second, the network takes 40: it will wait 75% of the time" in finding.message
+    assert "sub-images" in finding.remedy
+    assert report.measured["speed"]["seconds_a_step"] == 0.2
+    report = Report()
+    budget.check_speed(opt, fast, 0.05, 1.0, 2.0, report)
+    assert report.measured["speed"]["bottleneck"] == "compute"
+    assert report.findings == []
+
+
+def test_long_validation_is_warned_of(small):
+    _, opt = small("val:val_freq=10")
+    report = Report()
+    budget.check_speed(opt, DataRate(1000.0, 0.0), 0.05, 100.0, 0.1, report)
+    assert "100 times 0:01:40" in at(report, "val.val_freq")[0].message
+
+
+@pytest.mark.parametrize("ema", ["0.999", "0"])
+def test_checkpoint_is_as_large_as_predicted(small, ema):
+    model, opt = small("network_g:num_feat=64", f"train:ema_decay={ema}")
+    batch = {"lq": torch.rand(1, 3, 32, 32), "gt": torch.rand(1, 3, 64, 64)}
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    model.save(0, 1)
+    written = sum(path.stat().st_size for path in Path("experiments").rglob("*") if path.suffix in (".pth", ".state"))
+    report = Report()
+    budget.check_disk(model, opt, report)
+    assert report.measured["disk"]["checkpoint_mb"] == pytest.approx(written / 1e6, rel=0.05)
+
+
+def test_disk_that_is_too_small_is_an_error(small, monkeypatch):
+    model, opt = small()
+    monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(100_000))
+    report = Report()
+    budget.check_disk(model, opt, report)
+    assert report.measured["disk"]["checkpoints"] == 10
+    assert report.findings[0].level == "error"
+    report = Report()
+    budget.check_disk(model, {**opt, "logger": {**opt["logger"], "keep_checkpoints": 2}}, report)
+    assert report.measured["disk"]["checkpoints"] == 2
+
+
+def test_prediction_from_two_sizes_is_a_line_through_both(small, monkeypatch):
+    model, _ = small()
+    monkeypatch.setattr(trial, "_measured_step", lambda model, batch, size: (0.1 + 0.3 * size, 1000 + 200 * size))
+    batch = {"lq": torch.rand(2, 3, 32, 32), "gt": torch.rand(2, 3, 64, 64)}
+    cost = trial.try_steps(model, batch, Report())
+    assert cost == StepCost(pytest.approx(1000), pytest.approx(200), pytest.approx(0.1), pytest.approx(0.3))
+
+
+def test_no_step_is_tried_where_pictures_are_wrong(tried):
+    Path("train/gt/coffee.png").write_bytes(b"")
+    report = tried()
+    assert "step" not in report.measured
+    assert any("no step was tried" in finding.message for finding in report.findings)
+
+
+def test_command_ends_with_0_or_2_and_speaks_json(workplace):
+    arguments = ["doctor", "-opt", "small.yml", "--no-step", "--processes", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "0 errors, 0 warnings" in result.output
+    assert "1: 0.001   500: 0.001   501: 0.0005" in result.output
+    Path("train/gt/coffee.png").write_bytes(b"")
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 2
+    report = json.loads(result.stdout)
+    assert not report["healthy"]
+    assert [finding["examples"] for finding in report["findings"] if finding["level"] == "error"] == [
+        ["train/gt/coffee.png"]
+    ]
+
+
+def test_mistakes_in_the_file_are_findings_each_with_its_line(workplace):
+    Path("small.yml").write_text(Path("small.yml").read_text().replace("gt_size: 64", "gt_sise: 64\n    colour: y"))
+    result = CliRunner().invoke(app, ["doctor", "small.yml", "--json"])
+    assert result.exit_code == 2
+    findings = json.loads(result.stdout)["findings"]
+    assert len(findings) == 2
+    assert all(finding["place"].startswith("small.yml:") for finding in findings)
+    assert "did you mean 'gt_size'" in findings[0]["message"]
