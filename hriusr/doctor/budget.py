@@ -150,11 +150,12 @@ def _faster_data(train_opt: Mapping[str, Any], megapixels: float) -> str:
 
 
 def check_disk(model: RestorationModel, opt: Mapping[str, Any], report: Report) -> None:
-    """Add up the checkpoints of the run and compare with the free space."""
+    """Add up the checkpoints of the run and compare with the free space; call it after a step."""
     network = model.get_bare_model(model.net_g)
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    learned = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-    one = weights * (2 if hasattr(model, "net_g_ema") else 1) + 2 * learned  # Adam keeps two numbers a parameter
+    states = [state for optimizer in model.optimizers for state in optimizer.state_dict()["state"].values()]
+    kept = sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
+    one = weights * (2 if hasattr(model, "net_g_ema") else 1) + kept
     total, every = int(opt["train"]["total_iter"]), int(opt["logger"]["save_checkpoint_freq"])
     number = -(-total // every)
     keep, keep_every = opt["logger"].get("keep_checkpoints"), opt["logger"].get("keep_every")

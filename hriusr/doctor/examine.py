@@ -121,8 +121,8 @@ def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent
                 data, opt.get("manual_seed") or 0, seconds=extent.data_seconds, report=report
             )
             model = build_model(opt)
-            check_disk(model, opt, report)
             cost = try_steps(model, batch, report)
+            check_disk(model, opt, report)
             fits = check_memory(model, cost, opt, report)
             samples = len(batch["lq"])
             step_seconds = cost.fixed_seconds + samples * cost.sample_seconds

@@ -25,8 +25,8 @@ def check_schedule(opt: Mapping[str, Any], report: Report) -> None:
     schedule = _schedule(train)
     marks = {1, total}
     marks |= {mark for mark in (warmup, *(scheduler_opt.get("milestones") or ())) if 0 < mark <= total}
-    if scheduler_opt["type"].startswith("Cosine"):
-        marks |= {max(1, total // 2)}
+    if not scheduler_opt.get("milestones"):
+        marks |= {max(1, total // 4), max(1, total // 2), max(1, 3 * total // 4)}
     values = {mark: _rate(schedule, mark, warmup) for mark in sorted(marks)}
     falls = [mark + 1 for mark in scheduler_opt.get("milestones") or () if mark < total]
     values |= {mark: _rate(schedule, mark, warmup) for mark in falls}
@@ -50,7 +50,8 @@ def plot(values: list[float]) -> list[str]:
 
 def _schedule(train: Mapping[str, Any]) -> Schedule:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=float(train["optim_g"]["lr"]))
-    return build_schedule(optimizer, train["scheduler"], int(train["total_iter"]))
+    warmup_start = train.get("warmup_start_factor") or 0.0
+    return build_schedule(optimizer, train["scheduler"], int(train["total_iter"]), warmup_start)
 
 
 def _rate(schedule: Schedule, iteration: int, warmup: int) -> float:

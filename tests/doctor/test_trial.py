@@ -145,7 +145,7 @@ def test_checkpoint_is_as_large_as_predicted(small, ema):
 
 def test_disk_that_is_too_small_is_an_error(small, monkeypatch):
     model, opt = small()
-    monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(100_000))
+    monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(20_000))
     report = Report()
     budget.check_disk(model, opt, report)
     assert report.measured["disk"]["checkpoints"] == 10
