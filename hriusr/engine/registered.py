@@ -28,6 +28,7 @@ def registered_components() -> dict[str, Any]:
     models = [name for name, cls in _entries(MODEL_REGISTRY) if issubclass(cls, RestorationModel)]
     datasets = [name for name, cls in _entries(DATASET_REGISTRY) if cls.__module__.startswith("hriusr.")]
     losses = [name for name, cls in _entries(LOSS_REGISTRY) if _is_picture_loss(name, cls)]
+    gan_losses = [name for name, _ in _entries(LOSS_REGISTRY) if name == "GANLoss"]
     # BasicSR's *_pt metrics take tensors; pictures are measured as they are saved, in 8 bits
     metrics = [name for name, _ in _entries(METRIC_REGISTRY) if not name.endswith("_pt")]
     return {
@@ -37,6 +38,7 @@ def registered_components() -> dict[str, Any]:
             "model": _signatures(MODEL_REGISTRY, models),
             "dataset": _signatures(DATASET_REGISTRY, datasets),
             "loss": _signatures(LOSS_REGISTRY, losses),
+            "gan_loss": _signatures(LOSS_REGISTRY, gan_losses),
             "metric": _signatures(METRIC_REGISTRY, metrics),
         },
     }

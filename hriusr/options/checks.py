@@ -133,7 +133,7 @@ def _check_root(entry: str, key: str, dataset: DatasetOptions, problems: Problem
 
 
 def _check_weights(options: Options, problems: Problems) -> None:
-    for key in ("pretrain_network_g", "resume_state"):
+    for key in ("pretrain_network_g", "pretrain_network_d", "resume_state"):
         file = getattr(options.path, key)
         is_word = key == "resume_state" and file in ("auto", "new")
         if file is not None and not is_word and not _user_path(file).is_file():

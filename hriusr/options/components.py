@@ -13,7 +13,7 @@ from hriusr.options.problems import Problems, dotted
 from hriusr.options.schema import MetricOptions, NetworkOptions, Options
 from hriusr.options.section import as_integer, as_number
 from hriusr.options.spelling import did_you_mean
-from hriusr.options.train_schema import LossOptions
+from hriusr.options.train_schema import GANLossOptions, LossOptions
 from hriusr.options.yaml_source import KeyPath
 
 NetworkSignature = Callable[[str], inspect.Signature | None]
@@ -28,14 +28,21 @@ def check_network(
     network_signature: NetworkSignature,
     known_networks: Callable[[], Iterable[str]] | None,
 ) -> None:
-    """Check network_g's type, arguments and upscale; numbers written as text become numbers, in place."""
-    network = options.network_g
-    signature = network_signature(network.type)
+    """Check type and arguments of networks, and network_g's upscale; text becomes numbers where it should, in place."""
+    signatures = {}
+    for key in ("network_g", "network_d"):
+        network = getattr(options, key)
+        if network is None:
+            continue
+        signature = signatures[key] = network_signature(network.type)
+        if signature is None:
+            known = did_you_mean(network.type, known_networks() if known_networks else [])
+            problems.error((key, "type"), f"unknown network {network.type!r}{known}")
+        else:
+            _check_arguments(network, signature, (key,), f"network {network.type}", problems, skip=())
+    network, signature = options.network_g, signatures["network_g"]
     if signature is None:
-        known = did_you_mean(network.type, known_networks() if known_networks else [])
-        problems.error(("network_g", "type"), f"unknown network {network.type!r}{known}")
         return
-    _check_arguments(network, signature, ("network_g",), f"network {network.type}", problems, skip=())
     name = next((name for name in _UPSCALE_ARGUMENTS if name in signature.parameters), None)
     if name is None:
         return
@@ -55,7 +62,7 @@ def check_components(options: Options, problems: Problems, components: Component
     Args:
         options: validated options; numbers written as text become numbers, in place.
         problems: where to note what is wrong.
-        components: "model", "dataset", "loss", "metric" -> name -> signature; a kind left out is not checked.
+        components: "model", "dataset", "loss", "gan_loss", "metric" -> name -> signature; a kind left out is not checked.
     """
     if "model" in components:
         path = ("model_type",)
@@ -71,6 +78,8 @@ def check_components(options: Options, problems: Problems, components: Component
                 _check_component(loss, ("train", key), "loss", components, problems, skip=())
         for name, loss in (options.train.losses or {}).items():
             _check_component(loss, ("train", "losses", name), "loss", components, problems, skip=())
+    if options.train and options.train.gan_opt and "gan_loss" in components:
+        _check_component(options.train.gan_opt, ("train", "gan_opt"), "gan_loss", components, problems, skip=())
     if options.val and options.val.metrics and "metric" in components:
         for label, metric in options.val.metrics.items():
             # the pictures themselves are the first arguments, img and img2
@@ -91,7 +100,7 @@ def _check_name(
 
 
 def _check_component(
-    section: LossOptions | MetricOptions,
+    section: LossOptions | GANLossOptions | MetricOptions,
     path: KeyPath,
     kind: str,
     components: Components,
@@ -107,7 +116,7 @@ def _check_component(
 
 
 def _check_arguments(
-    section: NetworkOptions | LossOptions | MetricOptions,
+    section: NetworkOptions | LossOptions | GANLossOptions | MetricOptions,
     signature: inspect.Signature,
     path: KeyPath,
     what: str,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hriusr.options.degradation_schema import KernelOptions
 from hriusr.options.section import NaturalNumber, PositiveInteger, Real, Section
 
 
@@ -16,13 +17,13 @@ class BackendOptions(Section):
     type: Literal["disk", "lmdb"] = Field("disk", description="disk: a folder of pictures; lmdb: a database X.lmdb.")
 
 
-class DatasetOptions(Section):
+class DatasetOptions(KernelOptions):
     """One dataset: the entry train, val, val_1 ..., test_1 ... of `datasets`."""
 
     name: str = Field(description="Name in logs, reports and results/<run>/visualization/<name>; no two alike.")
     type: str = Field(
         description="Registered dataset. PairedImageDataset: low-resolution (lq) and ground-truth (gt) pictures; "
-        "SingleImageDataset: lq alone, without metrics."
+        "SingleImageDataset: lq alone, without metrics; RealESRGANDataset: gt and kernels to degrade it with."
     )
     dataroot_gt: str | None = Field(None, description="Folder or .lmdb of the ground truth, relative to where you run.")
     dataroot_lq: str | None = Field(

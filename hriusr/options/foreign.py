@@ -1,8 +1,8 @@
 """Keys and names of BasicSR and HAT that mean nothing here: taken out of a document, with a word on each.
 
-Nothing is dropped silently. A key whose value asks for nothing (`network_d: ~`) goes without a word; one that asks
+Nothing is dropped silently. A key whose value asks for nothing (`ldl_opt: ~`) goes without a word; one that asks
 for something that is not there is ignored with a warning; old names of keys are taken for the new ones, with a warning;
-a run that needs what is not there (a GAN, video) is refused with the reason.
+a run that needs what is not there (video) is refused with the reason.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,7 @@ from typing import Any
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.yaml_source import Document, KeyPath
 
-_DEGRADATION = "Real-ESRGAN's degradations are not available"
-_GAN = "there is no discriminator in this training step"
-_NO_GAN = "GAN training is not available"
+_NO_SUCH_LOSS = "there is no such loss here"
 _VIDEO = "it is for video, and only single pictures are supported"
 _FACES = "it is for StyleGAN, which is not supported"
 
@@ -22,17 +20,9 @@ _FACES = "it is for StyleGAN, which is not supported"
 IGNORED = {
     "datasets.*.persistent_workers": "loading processes always stay for the whole run",
     "datasets.*.use_shuffle": "training patches are always drawn at random, test pictures always in order",
-    "path.pretrain_network_d": _GAN,
-    "path.param_key_d": _GAN,
-    "path.strict_load_d": _GAN,
     "path.ignore_resume_networks": "a resumed run always takes its own weights",
-    "network_d": _GAN,
-    "train.optim_d": _GAN,
-    "train.gan_opt": _GAN,
-    "train.ldl_opt": _GAN,
-    "train.net_d_iters": _GAN,
-    "train.net_d_init_iters": _GAN,
-    "train.feature_matching_opt": _GAN,
+    "train.ldl_opt": _NO_SUCH_LOSS,
+    "train.feature_matching_opt": _NO_SUCH_LOSS,
     "train.tsa_iter": _VIDEO,
     "train.dcn_lr_mul": _VIDEO,
     "train.flow_lr_mul": _VIDEO,
@@ -48,14 +38,7 @@ IGNORED = {
     "train.mixing_prob": _FACES,
     "train.path_batch_shrink": _FACES,
     "val.num_val_samples": _FACES,
-} | dict.fromkeys(
-    (
-        "l1_gt_usm percep_gt_usm gan_gt_usm gt_usm high_order_degradation resize_prob resize_range gaussian_noise_prob "
-        "noise_range poisson_scale_range gray_noise_prob jpeg_range second_blur_prob resize_prob2 resize_range2 "
-        "gaussian_noise_prob2 noise_range2 poisson_scale_range2 gray_noise_prob2 jpeg_range2 gt_size queue_size"
-    ).split(),
-    _DEGRADATION,
-)
+}
 
 # old key path -> key of today, in the same section
 RENAMED = {
@@ -63,19 +46,18 @@ RENAMED = {
     "path.pretrain_model_g": "pretrain_network_g",
     "path.pretrain_model_d": "pretrain_network_d",
     "path.strict_load": "strict_load_g",
+    "datasets.*.meta_info": "meta_info_file",
 }
 
 # name of a class of BasicSR's or HAT's -> why a run with it is refused
 REFUSED_MODELS = {
-    **dict.fromkeys(["SRGANModel", "ESRGANModel", "RealESRGANModel", "RealHATGANModel"], _NO_GAN),
-    **dict.fromkeys(["RealESRNetModel", "RealHATMSEModel"], _DEGRADATION),
+    "ESRGANModel": "there is no relativistic discriminator; SRGANModel is the nearest",
     **dict.fromkeys(
         ["EDVRModel", "VideoBaseModel", "VideoGANModel", "VideoRecurrentModel", "VideoRecurrentGANModel"], _VIDEO
     ),
     **dict.fromkeys(["StyleGAN2Model", "HiFaceGANModel"], "face generation is not supported"),
 }
 REFUSED_DATASETS = {
-    **dict.fromkeys(["RealESRGANDataset", "RealESRGANPairedDataset"], _DEGRADATION),
     **dict.fromkeys(
         (
             "REDSDataset REDSRecurrentDataset Vimeo90KDataset Vimeo90KRecurrentDataset VideoTestDataset "

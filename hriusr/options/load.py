@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from hriusr.errors import OptionsError
 from hriusr.options.checks import check_options
 from hriusr.options.components import Components, NetworkSignature, check_components, check_network
+from hriusr.options.degradation_checks import check_degradations
 from hriusr.options.foreign import drop_keys_of_refused_datasets, take_out_foreign_keys
 from hriusr.options.inheritance import read_with_bases
 from hriusr.options.overrides import apply_overrides
@@ -75,6 +76,7 @@ def load_options(
     options = _validate(document.values, problems)
     if options is not None:
         _find_meta_info(options, problems)
+        check_degradations(options, problems, is_train=is_train)
         if network_signature is not None:
             check_network(options, problems, network_signature, known_networks)
         check_components(options, problems, components or {})
@@ -138,7 +140,7 @@ def _find_meta_info(options: Options, problems: Problems) -> None:
 def _expand_home(options: Options) -> None:
     """Replace a leading ~ in paths by the home folder, as BasicSR does."""
     for section, keys in [
-        (options.path, ("pretrain_network_g", "resume_state")),
+        (options.path, ("pretrain_network_g", "pretrain_network_d", "resume_state")),
         *((dataset, ("dataroot_gt", "dataroot_lq", "meta_info_file")) for dataset in options.datasets.values()),
     ]:
         for key in keys:

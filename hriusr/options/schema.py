@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from hriusr.options.basicsr_form import basicsr_form
 from hriusr.options.data_schema import DatasetOptions
+from hriusr.options.degradation_schema import DegradationOptions
 from hriusr.options.run_context import RunContext
 from hriusr.options.section import Integer, NaturalNumber, PositiveInteger, Section
 from hriusr.options.train_schema import TrainOptions
@@ -32,6 +33,9 @@ class PathOptions(Section):
         None, description="Entry of the .pth to load: params, or params_ema (their running mean); default params."
     )
     strict_load_g: bool = Field(True, description="Every parameter must match; false loads those that do.")
+    pretrain_network_d: str | None = Field(None, description="GAN: weights of the discriminator to start from.")
+    param_key_d: str | None = Field(None, description="GAN: entry of that file to load; default params.")
+    strict_load_d: bool | None = Field(None, description="GAN: every parameter must match; default true.")
     resume_state: str | None = Field(
         None,
         description="auto (the default): a run of this name that is unfinished and has the same options goes on, else "
@@ -123,7 +127,7 @@ class DistributedOptions(Section):
     port: PositiveInteger | None = Field(None, description="TCP port of process 0 under slurm; default 29500.")
 
 
-class Options(Section):
+class Options(DegradationOptions):
     """An option file of hriusr, BasicSR or HAT."""
 
     base: str | list[str] | None = Field(
@@ -146,6 +150,7 @@ class Options(Section):
         default_factory=dict, description="train, val or val_<x>, test or test_<x> -> dataset."
     )
     network_g: NetworkOptions = Field(description="The network that is trained or tested.")
+    network_d: NetworkOptions | None = Field(None, description="GAN: the discriminator, such as UNetDiscriminatorSN.")
     path: PathOptions = Field(default_factory=PathOptions, description="Files to start from.")
     train: TrainOptions | None = Field(None, description="Training; needed by train.py, not read by test.py.")
     val: ValOptions | None = Field(None, description="Validation and testing; absent: no validation while training.")

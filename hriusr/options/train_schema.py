@@ -151,6 +151,15 @@ class NamedLossOptions(LossOptions):
     )
 
 
+class GANLossOptions(Section):
+    """The adversarial loss; keys other than these go to its constructor and are checked against its signature."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Registered loss: GANLoss.")
+    loss_weight: Real | None = Field(None, description="Factor of the generator's loss; default 1, Real-ESRGAN: 0.1.")
+
+
 class TrainOptions(Section):
     """What a training run does; read by train.py alone."""
 
@@ -180,6 +189,16 @@ class TrainOptions(Section):
         None,
         description="More losses by names of your choice, logged as l_<name>: "
         "{fft: {type: FFTLoss, loss_weight: 0.05}}; the sum of all is minimised. hriusr's own key.",
+    )
+    gan_opt: GANLossOptions | None = Field(
+        None, description="GAN: loss of the discriminator's answers: GANLoss with gan_type vanilla, lsgan, wgan, hinge."
+    )
+    optim_d: OptimizerOptions | None = Field(None, description="GAN: optimiser of the discriminator.")
+    net_d_iters: PositiveInteger | None = Field(
+        None, description="GAN: steps of the discriminator for one of the generator; default 1."
+    )
+    net_d_init_iters: NaturalNumber | None = Field(
+        None, description="GAN: steps at the start in which the discriminator learns alone; default 0."
     )
     grad_clip_norm: PositiveReal | None = Field(
         None, description="Scale gradients down to this norm when they exceed it; absent: never. hriusr's own key."
