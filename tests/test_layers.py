@@ -27,7 +27,7 @@ LAYERS = {
     "losses": {"basicsr_bridge", "data.image_io", *LEAVES},
     "metrics": {"basicsr_bridge", "data.image_io", *LEAVES},
     "archs": {"basicsr_bridge", "blocks", *LEAVES},
-    "models": {"basicsr_bridge", "archs", "losses", *LEAVES},
+    "models": {"basicsr_bridge", "archs", "losses", "data.degradations", *LEAVES},
     "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", "upscaling", *LEAVES},
     "upscaling": {"data", "archs", "models", *LEAVES},
     "doctor": {"options", "data", "models", "engine", "analysis.memory_use", "upscaling", "metrics", *LEAVES},

@@ -1,8 +1,8 @@
 """Sharp pictures with the blur kernels that are to spoil them; takes BasicSR's name RealESRGANDataset and its keys.
 
-The low-resolution picture is made by the model, on its device (hriusr/data/degradations). Unlike BasicSR's: meta_info_file
-is read (there it is meta_info), without it every picture of the folder is taken; a picture that cannot be read ends the
-run with its name; all draws follow from (seed, position).
+The low-resolution picture is made by the model, on its device (hriusr/data/degradations). Unlike BasicSR's:
+meta_info_file is read (there it is meta_info), without it every picture of the folder is taken; a picture that cannot
+be read ends the run with its name; all draws follow from (seed, position).
 
 Letters: H W C height, width, channels; K side of a kernel.
 """
@@ -105,9 +105,7 @@ def _crop_or_pad(image_HWC: np.ndarray, side: int, generator: np.random.Generato
     """Cut a random square; a picture that is too small is continued by reflection, below and right."""
     below, right = (max(0, side - length) for length in image_HWC.shape[:2])
     if below or right:
-        image_HWC = cv2.copyMakeBorder(
-            np.ascontiguousarray(image_HWC), 0, below, 0, right, cv2.BORDER_REFLECT_101
-        )
+        image_HWC = cv2.copyMakeBorder(np.ascontiguousarray(image_HWC), 0, below, 0, right, cv2.BORDER_REFLECT_101)
     height, width = image_HWC.shape[:2]
     top, left = generator.integers(0, [height - side + 1, width - side + 1])
     return image_HWC[top : top + side, left : left + side]

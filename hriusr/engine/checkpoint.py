@@ -132,6 +132,11 @@ def read_checkpoint(state_path: Path) -> Checkpoint:
     if not weights_path.is_file():
         raise WeightsError(f"{state_path} has no weights beside it: {weights_path} is missing")
     load_torch_file(weights_path)  # verifies
+    if "guard_d" in state:
+        discriminator = discriminator_path(weights_path)
+        if not discriminator.is_file():
+            raise WeightsError(f"{state_path} has no discriminator beside it: {discriminator} is missing")
+        load_torch_file(discriminator)
     return Checkpoint(state_path, weights_path, dict(state))
 
 
@@ -140,6 +145,15 @@ def point_to_weights(opt: dict[str, Any], checkpoint: Checkpoint) -> None:
     if opt["path"].get("pretrain_network_g"):
         logger.info("path.pretrain_network_g is not used: the run goes on from %s", checkpoint.state_path)
     opt["path"].update(pretrain_network_g=str(checkpoint.weights_path), param_key_g="params", strict_load_g=True)
+
+    discriminator = discriminator_path(checkpoint.weights_path)
+    if discriminator.is_file():
+        opt["path"].update(pretrain_network_d=str(discriminator), param_key_d="params", strict_load_d=True)
+
+
+def discriminator_path(weights_path: Path) -> Path:
+    """Return where the discriminator of a checkpoint is: net_d_<iteration>.pth beside net_g_<iteration>.pth."""
+    return weights_path.with_name(weights_path.name.replace("net_g", "net_d", 1))
 
 
 def set_aside_later_checkpoints(path_opt: Mapping[str, str], iteration: int) -> None:

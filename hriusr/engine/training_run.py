@@ -147,7 +147,7 @@ class TrainingRun:
             self._check_finite()
 
     def _check_finite(self) -> None:
-        counts, iteration = self.model.guard.state_dict(), self.state.iteration
+        counts, iteration = self.model.guard_counters(), self.state.iteration
         in_a_row, most = counts["consecutive"], self.opt["train"].get("max_nonfinite_steps", 100)
         for step in self.model.left_out_steps.take():
             logger.warning("%s (not finite: %d in a row, %d in all)", step, in_a_row, counts["total"])

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from hriusr.errors import OptionsError
+from hriusr.models.snapshot import copy_to_cpu
 
 try:
     from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -215,6 +216,15 @@ def copy_from_first(tensors: Iterable[Tensor]) -> None:
             contiguous = tensor.detach().contiguous()
             dist.broadcast(contiguous, 0)
             tensor.copy_(contiguous)
+
+
+def gather_on_first(value: Any) -> list[Any]:
+    """Collect tensors and plain types of all processes, in their order, on process 0; [] elsewhere. Collective."""
+    if num_processes() == 1:
+        return [value]
+    values = [None] * num_processes() if dist.get_rank() == 0 else None
+    dist.gather_object(copy_to_cpu(value), values)
+    return values or []
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

@@ -15,6 +15,7 @@ from hriusr.data.degradations.pair_pool import PairPool
 from hriusr.data.degradations.pipeline import degrade
 from hriusr.data.degradations.settings import StagesSettings
 from hriusr.errors import OptionsError
+from hriusr.models import parallel
 
 _POOL_SIZE = 180  # Real-ESRGAN's
 
@@ -77,3 +78,43 @@ class RealPairs:
             gt_top, gt_left = top * self.scale, left * self.scale
             gt_patches.append(gt_CHW[:, gt_top : gt_top + self.gt_size, gt_left : gt_left + self.gt_size])
         return torch.stack(lq_patches), torch.stack(gt_patches)
+
+
+def wants(opt: Mapping[str, Any], flag: str) -> bool:
+    """Read one of the flags *_usm; absent, it is true, as in BasicSR."""
+    return opt.get(flag) is not False
+
+
+class MakesPairs:
+    """What a model needs to be fed by RealESRGANDataset; goes before RestorationModel in a class's bases."""
+
+    def build_pairs(self, *, sharpens_gt: bool, sharpens_source: bool) -> None:
+        """Build what makes pairs, where the training set has kernels; see RealPairs."""
+        self.pairs = None
+        if self.opt["datasets"]["train"]["type"] == "RealESRGANDataset":
+            self.pairs = RealPairs(self.opt, self.device, sharpens_gt=sharpens_gt, sharpens_source=sharpens_source)
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Make pairs of a batch of RealESRGANDataset; take over pairs of other datasets.
+
+        Args:
+            data: see RealPairs.make, or RestorationModel.feed_data.
+        """
+        if "kernel1" in data:
+            lq_BCHW, gt_BCHW = self.pairs.make(data)
+            data = {"lq": lq_BCHW, "gt": gt_BCHW, "lq_path": data["gt_path"]}
+        super().feed_data(data)
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what training needs besides the weights; with the pool of each process."""
+        state = super().training_state()
+        if self.pairs is not None:
+            state["pair_pools"] = parallel.gather_on_first(self.pairs.pool.state_dict())
+        return state
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Take over a state; a process that the run did not have before starts with an empty pool."""
+        super().resume_training(resume_state)
+        pools, rank = resume_state.get("pair_pools", []), self.opt.get("rank", 0)
+        if self.pairs is not None and rank < len(pools):
+            self.pairs.pool.load_state_dict(pools[rank], self.device)

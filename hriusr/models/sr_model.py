@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import load_weights, weights_content
@@ -93,6 +94,8 @@ class RestorationModel(BasicSRModel):
             build_loss(train_opt[key], f"train.{key}").to(self.device) if train_opt.get(key) else None
             for key in ("pixel_opt", "perceptual_opt")
         )
+        if getattr(self.cri_perceptual, "is_missing", False):  # weights not found, and not required
+            self.cri_perceptual = None
         self.named_losses = NamedLosses(train_opt.get("losses") or {}).to(self.device)
         if self.cri_pix is None and self.cri_perceptual is None and not self.named_losses.start_iters:
             raise OptionsError("train names no loss: give train.pixel_opt, train.losses or train.perceptual_opt")
@@ -116,7 +119,6 @@ class RestorationModel(BasicSRModel):
         frozen = [name for name, parameter in self.net_g.named_parameters() if not parameter.requires_grad]
         if frozen:
             logger.warning("not trained (requires_grad is off): %s", ", ".join(frozen))
-        self._parameters = [parameter for parameter in self.net_g.parameters() if parameter.requires_grad]
         self.optimizer_g = build_optimizer(self.get_bare_model(self.net_g), self.opt["train"]["optim_g"])
         self.optimizers.append(self.optimizer_g)
 
@@ -161,16 +163,7 @@ class RestorationModel(BasicSRModel):
                 for name, loss in self._backward(lq_BCHW, gt_BCHW, share).items():
                     losses[name] = losses.get(name, 0) + share * loss
 
-        self.precision.scaler.unscale_(self.optimizer_g)
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = gradient_norm(gradients)
-        if self.grad_clip_norm:
-            clip_gradients(gradients, norm, self.grad_clip_norm)
-        is_taken = self.guard.step(self.optimizer_g, self.precision.scaler, norm)
-        self.log_means.add(losses, is_taken)
-        self.left_out_steps.note(current_iter, is_taken, norm, self.pictures)
-        if self._ema is not None:
-            self._ema.after_step(current_iter, is_taken)
+        self._finish_step(losses, current_iter)
 
     def compute_losses(self, output_BCHW: Tensor, gt_BCHW: Tensor) -> dict[str, Tensor]:
         """Measure an output in fp32; the sum of what is returned is minimised.
@@ -204,9 +197,13 @@ class RestorationModel(BasicSRModel):
     def get_current_log(self) -> OrderedDict[str, float]:
         """Return the mean losses of the steps since the last call; waits for the device."""
         log = self.log_means.take()
-        counters = self.guard.state_dict()
+        counters = self.guard_counters()
         counts = {"nonfinite_steps": counters["total"], "spikes": counters.get("spikes", {}).get("total", 0)}
         return OrderedDict(log, **{name: count for name, count in counts.items() if count})
+
+    def guard_counters(self) -> dict[str, Any]:
+        """Return how many steps were left out: those of StepGuard.state_dict; waits for the device."""
+        return self.guard.state_dict()
 
     @property
     def inference_network(self) -> nn.Module:
@@ -367,8 +364,33 @@ class RestorationModel(BasicSRModel):
         with self.precision.autocast():
             output_BCHW = self._training_network(lq_BCHW)
         losses = self.compute_losses(output_BCHW, gt_BCHW)
+        self._add_gradients(losses, share, self.precision.scaler)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _add_gradients(self, losses: Mapping[str, Tensor], share: float, scaler: torch.amp.GradScaler) -> None:
+        """Add the gradients of a part's losses, of which it has its share of the batch."""
         total = sum(losses.values())
         # an infinite loss can have finite gradients (L1); multiplied by NaN, the guard sees it in them
         poison = torch.where(torch.isfinite(total.detach()), 1.0, torch.nan)
-        self.precision.scaler.scale(total * (share * poison)).backward()
-        return {name: loss.detach() for name, loss in losses.items()}
+        scaler.scale(total * (share * poison)).backward()
+
+    def _finish_step(self, losses: Mapping[str, Tensor], current_iter: int) -> None:
+        """Update net_g by its gradients, then its running mean; count the step and its losses."""
+        is_taken = self._update(self.optimizer_g, self.precision.scaler, self.guard, current_iter)
+        self.log_means.add(losses, is_taken)
+        if self._ema is not None:
+            self._ema.after_step(current_iter, is_taken)
+
+    def _update(
+        self, optimizer: Optimizer, scaler: torch.amp.GradScaler, guard: StepGuard, current_iter: int
+    ) -> Tensor:
+        """Let an optimiser take its step, if the guard agrees; return whether it did, on the device."""
+        scaler.unscale_(optimizer)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = gradient_norm(gradients)
+        if self.grad_clip_norm:
+            clip_gradients(gradients, norm, self.grad_clip_norm)
+        is_taken = guard.step(optimizer, scaler, norm)
+        self.left_out_steps.note(current_iter, is_taken, norm, self.pictures)
+        return is_taken

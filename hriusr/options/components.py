@@ -62,7 +62,8 @@ def check_components(options: Options, problems: Problems, components: Component
     Args:
         options: validated options; numbers written as text become numbers, in place.
         problems: where to note what is wrong.
-        components: "model", "dataset", "loss", "gan_loss", "metric" -> name -> signature; a kind left out is not checked.
+        components: "model", "dataset", "loss", "gan_loss", "metric" -> name -> signature; a kind that
+            is left out is not checked.
     """
     if "model" in components:
         path = ("model_type",)

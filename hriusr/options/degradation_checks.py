@@ -86,7 +86,7 @@ def _check_source_of_lq(options: Options, makes_lq: bool, problems: Problems) ->
             f"{remedy}, or leave it out",
         )
     if not makes_lq:
-        made = [(name,) for name in DegradationOptions.model_fields if not name.endswith("usm")]
+        made = [(name,) for name in DegradationOptions.model_fields if name not in _FLAGS_OF_GANS]
         made.remove(("high_order_degradation",))
         _unset(options, made, problems, f"the lq of {train_set.type} is read, not made")
     elif options.gt_size is not None:
@@ -104,7 +104,9 @@ def _check_kernels(options: Options, entry: str, problems: Problems) -> None:
     dataset, path = options.datasets[entry], ("datasets", entry)
     if dataset.dataroot_lq is not None or dataset.lq_on_the_fly is not None:
         key = "dataroot_lq" if dataset.dataroot_lq is not None else "lq_on_the_fly"
-        problems.error((*path, key), f"datasets.{entry}.{key} has no effect: {DEGRADING_DATASET} has no lq; leave it out")
+        problems.error(
+            (*path, key), f"datasets.{entry}.{key} has no effect: {DEGRADING_DATASET} has no lq; leave it out"
+        )
     for suffix in ("", "2"):
         kinds, weights = getattr(dataset, f"kernel_list{suffix}"), getattr(dataset, f"kernel_prob{suffix}")
         count = 6 if kinds is None else len(kinds)

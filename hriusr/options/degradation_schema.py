@@ -1,7 +1,7 @@
 """Keys of Real-ESRGAN's and Real-HAT's option files: how pictures are degraded, and for whom they are sharpened.
 
-BasicSR keeps the blur with the dataset and all else on the top level. Defaults are Real-ESRGAN's published values, which
-Real-HAT shares; they stand in hriusr/data/degradations/settings.py.
+BasicSR keeps the blur with the dataset and all else on the top level. Defaults are Real-ESRGAN's published values,
+which Real-HAT shares; they stand in hriusr/data/degradations/settings.py.
 """
 
 from typing import Annotated, Literal
@@ -67,7 +67,9 @@ class DegradationOptions(Section):
     gan_gt_usm: bool | None = Field(
         None, description="GAN: the discriminator sees the sharpened gt; default true, Real-HAT: false."
     )
-    gt_usm: bool | None = Field(None, description="RealESRNet: the gt is sharpened, also before degrading; default true.")
+    gt_usm: bool | None = Field(
+        None, description="RealESRNet: the gt is sharpened before it is degraded; default true."
+    )
     high_order_degradation: bool | None = Field(
         None, description="Degrade on the device; false: train on the lq of a RealESRGANPairedDataset."
     )

@@ -10,7 +10,19 @@ PACKAGE = Path(__file__).resolve().parents[2] / "hriusr"
 # arguments of torch's optimisers and of BasicSR's losses, handed on as they are; `base` is read while files are merged;
 # dist_params matters only with --launcher, which the training loop refuses
 OF_OPTIMIZERS = {"alpha", "centered", "dampening", "decoupled_weight_decay", "momentum_decay", "no_prox"}
-READ_ELSEWHERE = {"lr", "weight_decay", "eps", "amsgrad", "loss_weight", "base", "dist_params", "backend", "port"}
+# high_order_degradation is compared with the type of the training set while options are checked
+READ_ELSEWHERE = {
+    "high_order_degradation",
+    "lr",
+    "weight_decay",
+    "eps",
+    "amsgrad",
+    "loss_weight",
+    "base",
+    "dist_params",
+    "backend",
+    "port",
+}
 
 
 def _words(tree: ast.Module):

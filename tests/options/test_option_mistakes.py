@@ -27,7 +27,7 @@ def complaint(load, *replacements, **arguments) -> str:
         ("conv_scale: 1e-2", "conv_scale: small", "network_g.conv_scale (='small') must be a number"),
         ("conv_scale: 1e-2", "in_chans: 3.5", "network_g.in_chans (=3.5) must be a whole number"),
         ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
-        ("model_type: SRModel", "model_type: SRGANModel", "SRGANModel is not supported: GAN training is not available"),
+        ("model_type: SRModel", "model_type: ESRGANModel", "ESRGANModel is not supported: there is no relativistic"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
         ("type: L1Loss", "type: L2Loss", "unknown loss 'L2Loss'; did you mean 'L1Loss'?"),
         ("reduction: mean", "epsilon: 1", "loss L1Loss has no argument 'epsilon'"),
@@ -183,7 +183,8 @@ def test_file_that_is_no_text(workplace):
             "  gan_opt: {type: GANLoss}\n  net_d_iters: 1\n  pixel_opt",
             "train.gan_opt, train.net_d_iters",
         ),
-        ("scale: 2\n", "scale: 2\nresize_prob: [1]\ngt_usm: true\n", "Real-ESRGAN's degradations are not available"),
+        ("scale: 2\n", "scale: 2\nresize_prob: [1, 0, 0]\ngt_usm: true\n", "resize_prob: SRModel does not degrade"),
+        ("    gt_size", "    blur_sigma: [1, 2]\n    gt_size", "train.blur_sigma: PairedImageDataset does not blur"),
         ("crop_border: 2", "crop_border: 4", "crop_border (=4) differs from scale (=2)"),
         ("milestones: [50, 80]", "milestones: [80, 50]", "milestones (=[80, 50]) do not ascend"),
         ("milestones: [50, 80]", "milestones: [50, 800]", "reach beyond train.total_iter (=100)"),
@@ -200,8 +201,8 @@ def test_what_has_no_effect_is_said(load, old, new, expected, caplog):
 
 def test_refused_dataset_is_one_mistake_not_ten(load):
     old = "type: PairedImageDataset"
-    message = complaint(load, (old, "type: RealESRGANDataset\n    blur_kernel_size: 21\n    sinc_prob: 0.1"))
-    assert message.endswith("RealESRGANDataset is not supported: Real-ESRGAN's degradations are not available"), message
+    message = complaint(load, (old, "type: REDSDataset\n    num_frame: 21\n    val_partition: official"))
+    assert message.endswith("REDSDataset is not supported: it is for video, and only single pictures are supported")
 
 
 def test_old_name_still_works(load):

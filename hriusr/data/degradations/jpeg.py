@@ -1,8 +1,8 @@
 """JPEG's loss on batches, on any device, without the file: as libjpeg does it, with chroma of half the size.
 
 Unlike BasicSR's DiffJPEG: tables of whole numbers that are not transposed, edges repeated instead of black below and
-right, chroma enlarged by libjpeg's triangle filter. So the result is within
-1 of 255, on average, of what Pillow reads back.
+right, chroma enlarged by libjpeg's triangle filter. So the result is within 1 of 255, on average, of what Pillow reads
+back.
 
 Letters: B batch, H W pixels, N blocks of 8x8.
 """
