@@ -122,7 +122,7 @@ class GANModel(RestorationModel):
             Name in the log -> scalar.
         """
         output_BCHW = output_BCHW.float()
-        losses = {}
+        losses = self.named_losses(output_BCHW, targets.pixel, self.current_iter)
         if self.cri_pix:
             losses["l_g_pix"] = self.cri_pix(output_BCHW, targets.pixel)
         if self.cri_perceptual:

@@ -135,6 +135,12 @@ def test_discriminator_learns_to_tell(gan_opt, batches):
     assert logs[-1]["out_d_real"] > logs[-1]["out_d_fake"]
 
 
+def test_named_losses_join_the_generators(gan_opt, batches):
+    model = make_model(gan_opt(train__losses={"square": {"type": "MSELoss", "start_iter": 2}}))
+    logs = train(model, batches[:2])
+    assert ["l_square" in log for log in logs] == [False, True]
+
+
 def test_generator_rests_while_the_discriminator_starts(gan_opt, batches):
     model = make_model(gan_opt(train__net_d_init_iters=2))
     before = weights_of(model)
