@@ -47,15 +47,31 @@ def check_optimizer(train: TrainOptions, problems: Problems) -> None:
         )
     if optimizer.fused and optimizer.foreach:
         problems.error((*path, "foreach"), "train.optim_g: fused and foreach exclude each other")
-    if optimizer.type == "AdamWScheduleFree" and train.ema_decay:
-        problems.error(
-            ("train", "ema_decay"),
-            f"train.ema_decay (={train.ema_decay}): AdamWScheduleFree averages the weights itself; set it to 0",
-        )
+    if optimizer.type == "AdamWScheduleFree":
+        _check_schedule_free(train, problems)
     if not train.ema_decay and (train.ema_start or train.ema_warmup):
         key = "ema_start" if train.ema_start else "ema_warmup"
         problems.warn(("train", key), f"train.{key} has no effect: train.ema_decay is 0")
     if train.spike_factor is not None and train.spike_factor <= 1:
         problems.error(
             ("train", "spike_factor"), f"train.spike_factor (={train.spike_factor}) must be more than 1, as 10"
+        )
+
+
+def _check_schedule_free(train: TrainOptions, problems: Problems) -> None:
+    if train.ema_decay:
+        problems.error(
+            ("train", "ema_decay"),
+            f"train.ema_decay (={train.ema_decay}): AdamWScheduleFree averages the weights itself; set it to 0",
+        )
+    if train.optim_g.betas and not train.optim_g.betas[0]:
+        problems.error(
+            ("train", "optim_g", "betas"),
+            f"train.optim_g.betas (={train.optim_g.betas}): AdamWScheduleFree needs a first one above 0, as 0.9",
+        )
+    if train.scheduler.type != "ConstantLR":
+        problems.warn(
+            ("train", "scheduler", "type"),
+            f"train.scheduler.type: AdamWScheduleFree is made for a constant rate (ConstantLR), not "
+            f"{train.scheduler.type}; warmup_iter is welcome",
         )

@@ -183,6 +183,25 @@ def test_model_is_saved_and_resumed_bit_equal(model_opt, batches, type_name):
     assert all(torch.equal(means[0][name], means[1][name]) for name in means[0])
 
 
+@pytest.mark.parametrize("type_name", sorted(set(ALL) - {"ASGD", "Rprop"}))  # those are for whole data sets
+def test_training_lowers_the_loss(model_opt, batches, type_name):
+    lr = {"SGD": 0.1, "Lion": 1e-3}.get(type_name, 5e-3)
+    ema_decay = 0 if "ScheduleFree" in type_name else 0.9
+    torch.manual_seed(3)
+    network_opt = {"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "upscale": 2}
+    momentum = {"momentum": 0.9} if type_name == "SGD" else {}
+    opt = model_opt(train__optim_g={"type": type_name, "lr": lr, **momentum}, train__ema_decay=ema_decay)
+    model = RestorationModel({**opt, "network_g": {**network_opt, "img_range": 1.0}})
+    losses = []
+    for iteration in range(1, 31):
+        model.feed_data(batches[0])
+        model.optimize_parameters(iteration)
+        losses.append(model.get_current_log()["l_pix"])
+    assert losses[-1] < 0.7 * losses[0]
+    error = (model.upscale(batches[0]["lq"]) - batches[0]["gt"]).abs().mean()  # of the weights that are shipped
+    assert error < 0.9 * losses[0]
+
+
 def test_state_of_another_optimiser_is_refused(model_opt):
     model = RestorationModel(model_opt())
     state = {**model.training_state(), "epoch": 0, "iter": 0}

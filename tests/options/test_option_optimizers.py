@@ -27,12 +27,19 @@ def test_every_optimiser_is_taken(load, type_name):
         ("type: Adam\n    lr: 1e-4\n    fused: true\n    foreach: true", "fused and foreach exclude each other"),
         ("type: Adam\n    lr: 1e-4\n    lr_mult: {body.*: -1}", r"lr_mult"),
         ("type: AdamWScheduleFree\n    lr: 1e-4", r"ema_decay \(=0\.999\): AdamWScheduleFree averages .* set it to 0"),
+        ("type: AdamWScheduleFree\n    lr: 1e-4\n    betas: [0, 0.9]", "needs a first one above 0"),
         ("type: Adam\n    lr: 1e-4\n  spike_factor: 0.5", r"spike_factor \(=0\.5\) must be more than 1"),
     ],
 )
 def test_key_that_does_not_fit_is_named(load, new, message):
     with pytest.raises(OptionsError, match=message):
         load((ADAM, new))
+
+
+def test_schedule_under_a_schedule_free_optimiser_is_warned_of(load, caplog):
+    with caplog.at_level(logging.WARNING):
+        load((ADAM, "type: AdamWScheduleFree\n    lr: 2e-4"), ("ema_decay: 0.999", "ema_decay: 0"))
+    assert "made for a constant rate (ConstantLR), not MultiStepLR" in caplog.text
 
 
 @pytest.mark.parametrize(
