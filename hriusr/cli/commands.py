@@ -9,6 +9,7 @@ import typer
 
 from hriusr.cli.arguments import Launcher, LauncherOption, OptionFile, Overrides
 from hriusr.cli.convert import convert
+from hriusr.cli.degrade import degrade
 from hriusr.cli.doctor import doctor
 from hriusr.cli.networks import list_networks, profile
 from hriusr.cli.options import options_app
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(prepare_app, name="prepare")
 app.add_typer(options_app, name="options")
 app.command()(upscale)
+app.command()(degrade)
 app.command()(convert)
 app.command()(doctor)
 app.command("list")(list_networks)

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import picture_reader, uses_lmdb
-from hriusr.data.degradations.kernels import draw_blur_kernel, draw_final_kernel
+from hriusr.data.degradations.draws import kernel_generator
+from hriusr.data.degradations.kernels import draw_kernels
 from hriusr.data.degradations.settings import KernelSettings
 from hriusr.data.image_io import image_to_tensor
 from hriusr.data.lmdb_store import lmdb_keys
@@ -78,16 +79,13 @@ class RealESRGANDataset(Dataset):
         switches = {name: self.opt.get(name, True) for name in ("use_hflip", "use_rot")}
         (gt_HWC,) = augment([gt_HWC], generator, **switches)
         gt_HWC = _crop_or_pad(gt_HWC, self.side, generator)
-        drawn = {
-            "kernel1": draw_blur_kernel(self.kernels.first, generator),
-            "kernel2": draw_blur_kernel(self.kernels.second, generator),
-            "sinc_kernel": draw_final_kernel(
-                self.kernels.final_sinc_prob, self.kernels.second.blur_kernel_size, generator
-            ),
-        }
+        kernels = draw_kernels(self.kernels, kernel_generator(key.seed, key.position))
+        kernel1, kernel2, sinc_kernel = map(torch.from_numpy, kernels)
         return {
             "gt": image_to_tensor(gt_HWC),
-            **{name: torch.from_numpy(kernel_KK) for name, kernel_KK in drawn.items()},
+            "kernel1": kernel1,
+            "kernel2": kernel2,
+            "sinc_kernel": sinc_kernel,
             "sample": key,
             "gt_path": self.paths[key.index],
         }

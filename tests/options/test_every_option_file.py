@@ -71,6 +71,8 @@ def _overrides(values: Mapping[str, Any], is_train: bool) -> list[str]:
             "train:warmup_iter=-1",
             "logger:use_tb_logger=false",
         ]
+        if "perceptual_opt" in values["train"]:
+            words.append("train:perceptual_opt:required=false")  # its weights are half a gigabyte
         if "accumulation" in values["train"]:
             words.append("train:accumulation=2")
     return words

@@ -1,7 +1,8 @@
 """What happens to one sample, drawn before anything happens to it.
 
-Streams of random numbers of a sample, all from (seed, position): the crop, flips and kernels (SampleKey.generator),
-and here the degradations. So they depend neither on workers, ranks and batches, nor on an interruption.
+Streams of random numbers of a sample, all from (seed, position): crop and flips (SampleKey.generator), and here the
+kernels, the degradations and what the pool does. So they depend neither on workers, ranks and batches, nor on an
+interruption.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ import numpy as np
 
 from hriusr.data.degradations.settings import RESIZE_MODES, StageSettings, StagesSettings
 
-_DEGRADATION_STREAM = 2  # 0 is the sample's crop and flips, 1 the order of epochs
+_DEGRADATION_STREAM = 2  # without a number: crop and flips; 1: the order of epochs
 _POOL_STREAM = 3
+_KERNEL_STREAM = 4
 
 
 class StageDraw(NamedTuple):
@@ -55,6 +57,11 @@ class SampleDraw(NamedTuple):
     is_jpeg_last: bool
     noise_seed: int
     corner: tuple[float, float]
+
+
+def kernel_generator(seed: int, position: int) -> np.random.Generator:
+    """Return the source of a sample's blur kernels."""
+    return np.random.default_rng([seed, position, _KERNEL_STREAM])
 
 
 def degradation_generator(seed: int, position: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from scipy import special
 
-from hriusr.data.degradations.settings import BlurSettings, Range
+from hriusr.data.degradations.settings import BlurSettings, KernelSettings, Range
 
 _SMALLEST = 7  # side of the smallest kernel, Real-ESRGAN's
 
@@ -55,6 +55,15 @@ def sinc_kernel(size: int, cutoff: float) -> np.ndarray:
     kernel_KK = cutoff * special.j1(cutoff * radius_KK) / (2 * np.pi * radius_KK)
     kernel_KK[size // 2, size // 2] = cutoff**2 / (4 * np.pi)
     return kernel_KK / kernel_KK.sum()
+
+
+def draw_kernels(settings: KernelSettings, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the kernels of a sample: of both blurs and of the last filter, (K, K) float32 each."""
+    return (
+        draw_blur_kernel(settings.first, generator),
+        draw_blur_kernel(settings.second, generator),
+        draw_final_kernel(settings.final_sinc_prob, settings.second.blur_kernel_size, generator),
+    )
 
 
 def draw_blur_kernel(settings: BlurSettings, generator: np.random.Generator) -> np.ndarray:
