@@ -15,7 +15,7 @@ _COLOURS = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": t
 @guarded
 def doctor(
     option_file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", show_default=False, help="Option file of a training (YAML).")
+        Path | None, typer.Argument(metavar="FILE", show_default=False, help="Option file (YAML).")
     ] = None,
     opt: Annotated[
         Path | None, typer.Option("-opt", "--opt", metavar="FILE", help="The same, as train.py has it.")
@@ -31,9 +31,10 @@ def doctor(
     processes: Annotated[
         int | None, typer.Option(min=1, help="How many read pictures; default: one a CPU core.")
     ] = None,
+    as_test: Annotated[bool, typer.Option("--test", help="The file is of a test, not of a training.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Look for all that could spoil a training before it starts; writes nothing. Exit status 2: errors."""
+    """Look for all that could spoil a run before it starts; writes nothing. Exit status 2: errors."""
     from hriusr.doctor.examine import Extent, examine
     from hriusr.doctor.words import in_words
     from hriusr.errors import HriusrError
@@ -44,7 +45,7 @@ def doctor(
     extent = Extent(
         sample=None if full else sample, against=tuple(against or ()), with_step=step, num_processes=processes
     )
-    report = examine(lambda: load_checked_options(file, is_train=True, overrides=force_yml or ()), extent)
+    report = examine(lambda: load_checked_options(file, is_train=not as_test, overrides=force_yml or ()), extent)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:

@@ -1,20 +1,27 @@
-"""The whole audit of a training: options, pictures, leaks, schedule, one step, validation, what the run takes."""
+"""The whole audit of a training: options, pictures, leaks, schedule, one step, validation, what the run takes.
 
-from collections.abc import Callable, Mapping
+Of a test: options, pictures, weights, one picture of each set.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hriusr.data.image_io import list_images
+from hriusr.data.loader import build_val_loader
 from hriusr.doctor.budget import check_disk, check_memory, check_speed, check_val_memory
 from hriusr.doctor.findings import Report, collected_warnings
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.leaks import note_duplicates, note_leaks
-from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder
+from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder, remedy_apart
 from hriusr.doctor.schedule import check_schedule
 from hriusr.doctor.trial import full_step_seconds, measure_data, try_steps, try_validation
-from hriusr.engine.build import build_model
+from hriusr.engine.build import build_dataset, build_model
 from hriusr.engine.randomness import seed_everything
+from hriusr.engine.speedometer import duration
 from hriusr.engine.training_setup import build_data
 from hriusr.errors import HriusrError
 from hriusr.options import Options
@@ -27,7 +34,7 @@ class Extent:
     Attributes:
         sample: pictures a dataset; None: all.
         against: folders of pictures that must not be in the training set, beside the validation sets.
-        with_step: train and validate one step.
+        with_step: train one step and validate one picture of each set.
         data_seconds: how long to measure the loading of data.
         num_processes: that read pictures; None: one a CPU core.
         progress: show bars on stderr.
@@ -42,7 +49,7 @@ class Extent:
 
 
 def examine(load: Callable[[], Options], extent: Extent) -> Report:
-    """Audit a training run before it starts; writes nothing.
+    """Audit a training or a test before it starts; writes nothing.
 
     Args:
         load: reads and checks the option file; what it raises becomes findings.
@@ -54,9 +61,13 @@ def examine(load: Callable[[], Options], extent: Extent) -> Report:
         return report
     opt = options.to_basicsr_dict()
     audits = _audit_pictures(opt, extent, report)
-    check_schedule(opt, report)
+    if opt["is_train"]:
+        check_schedule(opt, report)
     if extent.with_step and report.is_healthy:
-        _try_run(opt, audits, extent, report)
+        if opt["is_train"]:
+            _try_run(opt, audits, extent, report)
+        else:
+            _try_test(opt, audits, report)
     elif extent.with_step:
         report.add("note", "network_g", "no step was tried: mend the errors first, then run the doctor again")
     return report
@@ -83,7 +94,7 @@ def _audit_pictures(opt: Mapping[str, Any], extent: Extent, report: Report) -> d
     arguments = {"num_processes": extent.num_processes, "progress": extent.progress}
     audits: dict[str, Audit] = {}
     for entry, dataset_opt in opt["datasets"].items():
-        if dataset_opt["phase"] == "val":
+        if dataset_opt["phase"] == "val" or (dataset_opt["phase"] == "test" and not opt["is_train"]):
             audits[entry] = audit_dataset(entry, dataset_opt, report, sample=extent.sample, **arguments)
     test_sets = [audit for audit in audits.values() if audit]
     for folder in extent.against:
@@ -91,23 +102,31 @@ def _audit_pictures(opt: Mapping[str, Any], extent: Extent, report: Report) -> d
             test_sets.append(audit_folder(folder, list_images(folder, recursive=True), **arguments))
         except HriusrError as error:
             report.add("error", f"--against {folder}", str(error))
-    index = SpotIndex([facts.spots for test in test_sets for facts in test.facts if facts.spots is not None])
-    train_opt = opt["datasets"]["train"]
-    training = audit_dataset("train", train_opt, report, sample=extent.sample, spot_index=index, **arguments)
+    training = _audit_training(opt, test_sets, extent, report) if opt["is_train"] else None
     audits["train"] = training
     known = {entry: audit for entry, audit in audits.items() if audit}
     for audit in known.values():
         note_duplicates(audit, report)
     if training:
         note_leaks(training, test_sets, report)
-        if len(training.facts) < training.num_pictures:
-            report.add(
-                "note",
-                "datasets.train",
-                f"{len(training.facts)} of {training.num_pictures} pictures were looked at",
-                "--full looks at all of them",
-            )
     return known
+
+
+def _audit_training(opt: Mapping[str, Any], test_sets: Sequence[Audit], extent: Extent, report: Report) -> Audit | None:
+    index = SpotIndex([facts.spots for test in test_sets for facts in test.facts if facts.spots is not None])
+    training = audit_dataset(
+        "train",
+        opt["datasets"]["train"],
+        report,
+        sample=extent.sample,
+        num_processes=extent.num_processes,
+        progress=extent.progress,
+        spot_index=index,
+    )
+    if training and len(training.facts) < training.num_pictures:
+        seen = f"{len(training.facts)} of {training.num_pictures} pictures were looked at"
+        report.add("note", "datasets.train", seen, "--full looks at all of them")
+    return training
 
 
 def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent, report: Report) -> None:
@@ -124,17 +143,41 @@ def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent
             cost = try_steps(model, batch, report)
             check_disk(model, opt, report)
             fits = check_memory(model, cost, opt, report)
-            samples = len(batch["lq"])
+            samples = len(batch["gt"])
             step_seconds = cost.fixed_seconds + samples * cost.sample_seconds
             if fits:
                 step_seconds = full_step_seconds(model, batch, step_seconds, report)
             check_val_memory(model, _largest(opt, audits), opt, report)
             val_seconds = try_validation(model, data.val_loaders, opt, report)
         except HriusrError as error:
-            report.add("error", "trial step", str(error))
+            report.add("error", "trial step", *remedy_apart(str(error)))
+            return
+        except (torch.OutOfMemoryError, MemoryError):
+            report.add(
+                "error", "trial step", "one sample does not fit into memory", "lower gt_size, or a smaller network"
+            )
             return
     megapixels = report.measured.get("datasets.train", {}).get("mean_megapixels", 0.0)
     check_speed(opt, data_rate, step_seconds, val_seconds, megapixels, report)
+
+
+def _try_test(opt: Mapping[str, Any], audits: Mapping[str, Audit], report: Report) -> None:
+    if not opt["path"].get("pretrain_network_g"):
+        report.add(
+            "error", "path.pretrain_network_g", "no weights: an untrained network would be tested", "name a file"
+        )
+        return
+    with collected_warnings(report, "trial picture"):
+        try:
+            datasets = {entry: build_dataset(entry, opt["datasets"][entry]) for entry in audits}
+            loaders = {entry: build_val_loader(dataset) for entry, dataset in datasets.items()}
+            model = build_model(opt)
+            check_val_memory(model, _largest(opt, audits), opt, report)
+            seconds = try_validation(model, loaders, opt, report)
+        except HriusrError as error:
+            report.add("error", "trial picture", str(error))
+            return
+    report.measure("speed", eta_seconds=round(seconds), eta=duration(seconds))
 
 
 def _largest(opt: Mapping[str, Any], audits: Mapping[str, Audit]) -> dict[str, tuple[int, int]]:

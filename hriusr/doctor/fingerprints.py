@@ -17,6 +17,8 @@ import numpy as np
 THUMBNAIL = 16
 _SMALLEST_CONTRAST = 4.0  # standard deviation of the thumbnail, of 255: below, noise would be compared
 
+_CLOSE_UP = 64
+
 _REACH = 12  # pixels around a corner that are compared
 _CORNER_DISTANCE = 8
 _SMALLEST_CORNER = 2e-4  # of cv2.cornerMinEigenVal on luma in 0..1; flat ground stays out
@@ -41,13 +43,34 @@ def thumbnail(luma_HW: np.ndarray) -> np.ndarray | None:
 def fingerprint(small: np.ndarray) -> np.ndarray:
     """Normalise a thumbnail: (256,) float32 of mean 0 and length 1."""
     vector = small.ravel() - small.mean()
-    return vector / np.linalg.norm(vector)
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)
 
 
 def eight_fingerprints(small: np.ndarray) -> np.ndarray:
     """Return the fingerprints (8, 256) of a picture's flips and turns, the picture itself first."""
     turned = [np.rot90(view, turns) for view in (small, small[:, ::-1]) for turns in range(4)]
     return np.stack([fingerprint(view) for view in turned])
+
+
+def look_alike(first_HW: np.ndarray, second_HW: np.ndarray) -> float:
+    """Correlate the details of two pictures, in whatever flip and turn they agree best.
+
+    Sky above ground gives many a pair of thumbnails that correlate; their details do not.
+
+    Args:
+        first_HW: luma, uint8.
+        second_HW: luma, uint8, of any size.
+
+    Returns:
+        Correlation: above 0.5 for copies, also after JPEG, shrinking or a border cut off.
+    """
+    details = []
+    for luma_HW in (first_HW, second_HW):
+        small = cv2.resize(luma_HW, (_CLOSE_UP, _CLOSE_UP), interpolation=cv2.INTER_AREA).astype(np.float32)
+        inside = slice(6, -6)  # at the border blurring a slope leaves a rest
+        details.append((small - cv2.GaussianBlur(small, (0, 0), 3))[inside, inside])
+    own = fingerprint(details[0])
+    return float((eight_fingerprints(details[1]) @ own).max())
 
 
 def spots(luma_HW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -55,7 +55,7 @@ class PictureFacts:
     """What was seen.
 
     Attributes:
-        name: file or key.
+        source: where it is.
         problems: what makes it unusable, in words.
         size: (H, W); None where it cannot be read.
         lq_size: of the partner.
@@ -69,7 +69,7 @@ class PictureFacts:
         bits: a channel.
     """
 
-    name: str
+    source: Source
     problems: list[str] = field(default_factory=list)
     size: tuple[int, int] | None = None
     lq_size: tuple[int, int] | None = None
@@ -82,10 +82,15 @@ class PictureFacts:
     is_jpeg: bool = False
     bits: int = 8
 
+    @property
+    def name(self) -> str:
+        """File or key, for messages."""
+        return str(self.source)
+
 
 def look_at(item: Item) -> PictureFacts:
     """Read a picture and its partner and say what they are like; raises nothing that is the pictures' fault."""
-    facts = PictureFacts(str(item.picture))
+    facts = PictureFacts(item.picture)
     picture_HWC = _read(item.picture, facts)
     lq_HWC = _read(item.lq, facts) if item.lq else None
     if picture_HWC is None:

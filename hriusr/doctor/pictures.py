@@ -105,7 +105,7 @@ def _build(entry: str, dataset_opt: Mapping[str, Any], report: Report) -> Any:
         try:
             return build_dataset(entry, dataset_opt)
         except HriusrError as error:
-            report.add("error", f"datasets.{entry}", *_remedy_apart(str(error)))
+            report.add("error", f"datasets.{entry}", *remedy_apart(str(error)))
         try:
             return (
                 build_dataset(entry, {**dataset_opt, "dataroot_lq": None}) if dataset_opt.get("dataroot_gt") else None
@@ -114,12 +114,14 @@ def _build(entry: str, dataset_opt: Mapping[str, Any], report: Report) -> Any:
             return None
 
 
-def _remedy_apart(message: str) -> tuple[str, str]:
-    """Cut our messages at their last separator: what is wrong, and what to do."""
+def remedy_apart(message: str) -> tuple[str, str]:
+    """Cut an error's message at its first `; ` or `: ` outside of brackets: what is wrong, and what to do."""
     for separator in ("; ", ": "):
-        wrong, found, remedy = message.rpartition(separator)
-        if found:
-            return wrong, remedy
+        depth = 0
+        for place, letter in enumerate(message):
+            depth += (letter in "([{") - (letter in ")]}")
+            if depth == 0 and message.startswith(separator, place):
+                return message[:place], message[place + len(separator) :]
     return message, ""
 
 
@@ -183,7 +185,7 @@ def _note_pictures(audit: Audit, dataset_opt: Mapping[str, Any], report: Report)
     key = f"datasets.{audit.entry}"
     for facts in audit.facts:
         for problem in facts.problems:
-            report.add("error", key, *_remedy_apart(problem), (facts.name,))
+            report.add("error", key, *remedy_apart(problem), (facts.name,))
     group = _Grouped(audit, report)
     gt_size = int(dataset_opt.get("gt_size") or 0) if audit.is_training else 0
     if gt_size and not dataset_opt.get("enlarge_small") and dataset_opt["type"] != "ImageNetPairedDataset":

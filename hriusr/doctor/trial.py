@@ -131,7 +131,7 @@ def full_step_seconds(model: RestorationModel, batch: Batch, predicted: float, r
         report.measure("step", seconds_at_full_batch=round(predicted, 3), full_batch_is="predicted")
         return predicted
     try:
-        seconds, peak = _measured_step(model, batch, len(batch["lq"]))
+        seconds, peak = _measured_step(model, batch, len(batch["gt"]))
     except (torch.OutOfMemoryError, MemoryError):
         report.add("error", "datasets.train.batch_size_per_gpu", "the whole batch ran out of memory", _SMALLER_BATCH)
         return predicted
@@ -144,7 +144,7 @@ _SMALLER_BATCH = "lower batch_size_per_gpu and set train.accumulation: the same 
 
 
 def _step(model: RestorationModel, batch: Batch, size: int) -> None:
-    model.feed_data({"lq": batch["lq"][:size], "gt": batch["gt"][:size]})
+    model.feed_data({key: value[:size] for key, value in batch.items()})  # tensors and lists of names
     model.optimize_parameters(1)
 
 

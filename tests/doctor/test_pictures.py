@@ -10,6 +10,7 @@ import pytest
 from hriusr.data.image_io import encode_image, read_image, write_image
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.matlab_resize import downsample
+from hriusr.doctor.pictures import remedy_apart
 
 GT, LQ = Path("train/gt/coffee.png"), Path("train/lq/coffee.png")
 
@@ -166,3 +167,15 @@ def test_pictures_of_a_further_folder_are_looked_for(diagnose, part):
     write_image(Path("benchmark/retina.png"), part("immunohistochemistry"))
     found = of_level(diagnose(against=(Path("benchmark"),)), "error")
     assert [finding.examples for finding in found] == [("benchmark/rocket.png in train/gt/rocket.png",)]
+
+
+@pytest.mark.parametrize(
+    ("message", "wrong", "remedy"),
+    [
+        ("a.png is cut off (8 bytes): copy it again", "a.png is cut off (8 bytes)", "copy it again"),
+        ("none for a; there is b: set filename_tmpl: '{}'", "none for a", "there is b: set filename_tmpl: '{}'"),
+        ("a.png cannot be decoded (OpenCV: no; at all)", "a.png cannot be decoded (OpenCV: no; at all)", ""),
+    ],
+)
+def test_message_is_cut_before_its_remedy(message, wrong, remedy):
+    assert remedy_apart(message) == (wrong, remedy)

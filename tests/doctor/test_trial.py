@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from hriusr.archs.weights import save_weights
 from hriusr.basicsr_bridge import ARCH_REGISTRY
 from hriusr.cli import app
 from hriusr.doctor import budget, trial
@@ -194,3 +195,21 @@ def test_mistakes_in_the_file_are_findings_each_with_its_line(workplace):
     assert len(findings) == 2
     assert all(finding["place"].startswith("small.yml:") for finding in findings)
     assert "did you mean 'gt_size'" in findings[0]["message"]
+
+
+def test_test_file_is_looked_at_as_one(workplace, small, write_pair, part):
+    model, opt = small()
+    save_weights("weights.pth", model.net_g, opt["network_g"])
+    text = Path("small.yml").read_text().replace("  val:\n    name", "  test_1:\n    name")
+    Path("test.yml").write_text(text + "path:\n  pretrain_network_g: weights.pth\n")
+    arguments = ["doctor", "test.yml", "--test", "--json", "--processes", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)["measured"]
+    assert 5 < measured["validation.test_1"]["psnr"] < 60
+    assert measured["datasets.test_1"]["looked_at"] == 2
+    assert not {"learning_rate", "step"} & set(measured)
+    Path("weights.pth").write_bytes(b"")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert "weights.pth" in result.stdout
