@@ -8,11 +8,12 @@ import argparse
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hriusr.errors import HriusrError
+from hriusr.errors import HriusrError, ToldByAnotherError
 
 if TYPE_CHECKING:
     from hriusr.options import Options
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 EXIT_MENDABLE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 TRACEBACK_VARIABLE = "HRIUSR_TRACEBACK"
+_PATIENCE = 5  # seconds
 
 
 def run_guarded(work: Callable[[], object]) -> int:
@@ -33,6 +35,8 @@ def run_guarded(work: Callable[[], object]) -> int:
     """
     try:
         work()
+    except ToldByAnotherError:
+        return EXIT_MENDABLE
     except HriusrError as error:
         if os.environ.get(TRACEBACK_VARIABLE) == "1":
             raise
@@ -110,7 +114,15 @@ def load_checked_options(
 
 def run_option_file(option_file: Path, *, is_train: bool, **arguments) -> None:
     """Train or test as an option file says; arguments as load_checked_options has them."""
-    options = load_checked_options(option_file, is_train=is_train, **arguments)
+    try:
+        options = load_checked_options(option_file, is_train=is_train, **arguments)
+    except HriusrError:
+        if (
+            arguments.get("launcher", "none") != "none"
+            and os.environ.get("RANK", os.environ.get("SLURM_PROCID")) != "0"
+        ):
+            time.sleep(_PATIENCE)  # process 0 says the same, and the launcher ends this one meanwhile
+        raise
     if is_train:
         from hriusr.engine.train_loop import train
 
@@ -118,8 +130,6 @@ def run_option_file(option_file: Path, *, is_train: bool, **arguments) -> None:
     else:
         from hriusr.engine.evaluate import test
 
-        if options.run.world_size > 1:
-            raise HriusrError("--launcher: testing with several processes is not available; start one process")
         test(options)
 
 

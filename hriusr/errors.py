@@ -8,6 +8,10 @@ class HriusrError(Exception):
     """Base of every error that a user can cause and mend."""
 
 
+class ToldByAnotherError(HriusrError):
+    """Another process of the same run has said what went wrong; this one ends without a word."""
+
+
 class OptionsError(HriusrError):
     """An option file that cannot be run; lists every problem found, one a line."""
 

@@ -107,7 +107,7 @@ def build_train_loader(
     seed: int,
     rank: int = 0,
     world_size: int = 1,
-    start_iteration: int = 0,
+    start_position: int = 0,
 ) -> Iterator[Batch]:
     """Return the endless stream of this rank's training batches.
 
@@ -118,7 +118,7 @@ def build_train_loader(
         seed: decides on order, crops and flips; not negative.
         rank: this process among world_size.
         world_size: processes that train together.
-        start_iteration: batches that each rank has taken already; the stream goes on behind them.
+        start_position: samples that all ranks together have taken already; the stream goes on behind them.
 
     Returns:
         Iterator of {lq, gt: (batch, C, H, W) float32, lq_path, gt_path: lists}; with prefetch_mode cuda on the GPU.
@@ -135,7 +135,7 @@ def build_train_loader(
         seed,
         rank,
         world_size,
-        start_iteration * batch_size * world_size,
+        start_position,
         enlarge_ratio=dataset_opt.get("dataset_enlarge_ratio") or 1,
     )
     loader = PictureLoader(

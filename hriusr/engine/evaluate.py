@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from hriusr.data.loader import build_val_loader
 from hriusr.engine.build import as_basicsr_dict, build_dataset, build_model, resolved_options
+from hriusr.engine.distributed import joined_processes
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import picture_progress
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
-from hriusr.engine.validation import validate
+from hriusr.engine.validation import in_dataset_order, validate
 from hriusr.engine.versions import collect_versions
 from hriusr.errors import OptionsError
 from hriusr.metrics.measure import MetricOptions, check_metrics, default_metrics, with_both_colours
@@ -46,7 +47,7 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
         OptionsError, DataError, WeightsError: before anything is written, where it can be seen then.
     """
     opt = as_basicsr_dict(options)
-    with run_logging(opt.get("rank", 0)) as log:
+    with run_logging(opt.get("rank", 0)) as log, joined_processes(opt) as processes:
         metrics_opt = with_both_colours(check_metrics(opt["val"].get("metrics")) or default_metrics(opt["scale"]))
         loaders = _build_loaders(opt)
         if not opt["path"].get("pretrain_network_g"):
@@ -54,17 +55,21 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
         model = build_model(opt)
 
         folder = Path(opt["path"]["results_root"])
-        archive_folder(folder)
-        make_folders(folder)
-        log.write_to(folder / f"test_{opt['name']}_{time_stamp()}.log")
-        run = getattr(options, "run", None)
-        record_origin(folder, opt, run.option_file if run else None, resolved_options(options))
+        processes.wait_for_all()  # none reads any more what process 0 is about to rename
+        if processes.is_first:
+            archive_folder(folder)
+            make_folders(folder)
+            log.write_to(folder / f"test_{opt['name']}_{time_stamp()}.log")
+            run = getattr(options, "run", None)
+            record_origin(folder, opt, run.option_file if run else None, resolved_options(options))
+        processes.wait_for_all()
 
         start = time.perf_counter()
         rows: list[PictureRow] = []
+        is_shown = opt["val"].get("pbar", True)
         for name, loader in loaders.items():
-            with picture_progress(log.console, name, len(loader), is_shown=opt["val"].get("pbar", True)) as advance:
-                rows += validate(
+            with picture_progress(log.console, name, len(loader.dataset), is_shown=is_shown) as advance:
+                share = validate(
                     model,
                     loader,
                     dataset_name=name,
@@ -72,9 +77,12 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
                     tile_opt=opt.get("tile"),
                     with_bicubic=True,
                     save_path=_saved_picture(opt, name) if opt["val"].get("save_img") else None,
-                    on_picture=lambda number, *_: advance(number),
+                    on_picture=lambda number, *_: advance(number * processes.count),
                 )
+                rows += in_dataset_order(processes.gather(share))
         means = dataset_means(rows)
+        if not processes.is_first:
+            return means
         files = write_report(folder, rows, _protocol(opt, metrics_opt, model))
         for mean in means:
             logger.info("%s (%d pictures): %s", mean.dataset, mean.num_pictures, _in_words(mean))
@@ -110,7 +118,9 @@ def _build_loaders(opt: Mapping[str, Any]) -> dict[str, DataLoader]:
             continue
         if dataset_opt["name"] in loaders:
             raise OptionsError(f"datasets.{entry}.name: two test sets are called {dataset_opt['name']!r}")
-        loaders[dataset_opt["name"]] = build_val_loader(build_dataset(entry, dataset_opt))
+        loaders[dataset_opt["name"]] = build_val_loader(
+            build_dataset(entry, dataset_opt), rank=opt.get("rank", 0), world_size=opt.get("world_size", 1)
+        )
     if not loaders:
         raise OptionsError("datasets: no test set; name one as test_1")
     return loaders

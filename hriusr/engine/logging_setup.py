@@ -106,7 +106,8 @@ def run_logging(rank: int = 0) -> Iterator[RunLog]:
     Args:
         rank: number of the process; all but 0 show errors only.
     """
-    log = RunLog(Console(stderr=True), is_silent=rank != 0)
+    # no terminal for the others: process 0 draws the bars
+    log = RunLog(Console(stderr=True, force_terminal=False if rank else None), is_silent=rank != 0)
     try:
         yield log
     except BaseException as error:

@@ -28,7 +28,7 @@ def capture_randomness() -> dict[str, Any]:
         "python": [version, list(words), gauss],
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],  # of this process's GPU
     }
 
 
@@ -36,16 +36,15 @@ def restore_randomness(state: dict[str, Any]) -> None:
     """Put every generator back to a captured state.
 
     Args:
-        state: from capture_randomness; GPUs that it does not know keep theirs.
+        state: from capture_randomness.
     """
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002 - see above
     torch.set_rng_state(state["torch"].cpu())
-    if torch.cuda.is_available():
-        for index, generator_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(generator_state.cpu(), index)
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0].cpu())
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from hriusr.engine.sinks import Sink
 from hriusr.engine.speedometer import PHASES, Speed
 from hriusr.engine.validation import SeenPictures
 from hriusr.errors import HriusrError
+from hriusr.models.parallel import local
 
 SCHEMA = 1
 
@@ -97,11 +98,12 @@ class Recorder:
 
         Args:
             iteration: step that was just done.
-            parameters: name -> parameter; its gradient is that of the step, clipped if that is asked for.
+            parameters: name -> parameter; its gradient is that of the step, clipped if that is asked for. Of sharded
+                ones (parallel: fsdp) this process's part is shown.
         """
         for name, parameter in parameters if self._sinks else ():
             for kind, tensor in (("weights", parameter), ("gradients", parameter.grad)):
-                values = None if tensor is None else tensor.detach().float().cpu()
+                values = None if tensor is None else local(tensor.detach()).float().cpu()
                 if values is not None and values.numel() and torch.isfinite(values).all():
                     for sink in self._sinks:
                         sink.histogram(iteration, f"{kind}/{name}", values)

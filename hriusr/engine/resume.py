@@ -20,14 +20,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from hriusr.engine.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
-from hriusr.errors import OptionsError
+from hriusr.engine.distributed import Processes
+from hriusr.errors import OptionsError, WeightsError
 
 logger = logging.getLogger(__name__)
 
 AUTO, NEW = "auto", "new"
 
 _NOT_LEARNED_FROM = {
-    *("base", "name", "logger", "val", "tile", "num_gpu", "dist_params", "find_unused_parameters"),
+    *("base", "name", "logger", "val", "tile", "num_gpu", "dist_params", "parallel", "find_unused_parameters"),
     *("auto_resume", "rank", "world_size", "dist", "root_path", "is_train"),
 }
 _LOADING_ONLY = {"num_worker_per_gpu", "pin_memory", "prefetch_mode", "num_prefetch_queue", "cache", "name"}
@@ -66,6 +67,32 @@ def find_start(opt: Mapping[str, Any], resolved_yaml: str, *, is_seed_drawn: boo
     if start.checkpoint is None and wanted != AUTO:
         return Start(read_checkpoint(Path(wanted)), keeps_folder=True)
     return start
+
+
+def find_common_start(
+    opt: Mapping[str, Any], resolved_yaml: str, processes: Processes, *, is_seed_drawn: bool = False
+) -> Start:
+    """Let process 0 find the start, and all read the same checkpoint; all call, with find_start's arguments.
+
+    Raises:
+        OptionsError, WeightsError: as find_start does; or this machine does not see the checkpoint.
+    """
+    found: list[Start] = []
+
+    def find() -> str | None:
+        found.append(find_start(opt, resolved_yaml, is_seed_drawn=is_seed_drawn))
+        return str(found[0].checkpoint.state_path) if found[0].checkpoint else None
+
+    path = processes.from_first(find)
+    if processes.is_first:
+        return found[0]
+    if path is None:
+        return Start(None, keeps_folder=True)
+    if not Path(path).is_file():
+        raise WeightsError(
+            f"{path}, from which process 0 goes on, is not on this machine: keep experiments/ on a shared disk"
+        )
+    return Start(read_checkpoint(Path(path)), keeps_folder=True)
 
 
 def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:

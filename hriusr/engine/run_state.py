@@ -1,13 +1,18 @@
 """Where a training run stands, apart from the model: everything here is part of its checkpoints."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from hriusr.engine.randomness import capture_randomness, restore_randomness
+from hriusr.engine.distributed import Processes
+from hriusr.engine.randomness import capture_randomness, restore_randomness, seed_everything
+
+logger = logging.getLogger(__name__)
 
 # dataset -> metric -> {"better": higher or lower, "val": best value, "iter": of that value}, as BasicSR keeps it
 BestMetrics = dict[str, dict[str, dict[str, Any]]]
@@ -19,8 +24,9 @@ class RunState:
 
     Attributes:
         seed: of the sampler and, with the rank added, of all generators.
-        samples_per_step: of all processes together; the sampler's position is iteration * samples_per_step.
+        samples_per_step: of all processes together.
         iteration: steps done.
+        position: samples taken by all processes together.
         validated_iteration: the last one whose validation is complete.
         seconds: phase (speedometer.PHASES) -> time spent in it, over all starts.
         best: best validation values so far.
@@ -29,6 +35,7 @@ class RunState:
     seed: int
     samples_per_step: int
     iteration: int = 0
+    position: int = 0
     validated_iteration: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     best: BestMetrics = field(default_factory=dict)
@@ -49,16 +56,16 @@ class RunState:
                 records[label] = {"better": better, "val": value, "iter": self.iteration}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counters and random numbers of this process: tensors and plain types."""
+        """Return counters: tensors and plain types."""
         return {
             "run": {
                 "seed": self.seed,
                 "samples_per_step": self.samples_per_step,
+                "position": self.position,
                 "validated_iteration": self.validated_iteration,
                 "seconds": self.seconds,
             },
             "best_metric_results": self.best,
-            "rng": [capture_randomness()],  # one a process
             "torch_version": str(torch.__version__),
         }
 
@@ -72,6 +79,7 @@ class RunState:
             Reasons why the run will not be bit-equal to an uninterrupted one; empty: it will.
         """
         self.iteration = self.validated_iteration = int(state["iter"])
+        self.position = self.iteration * self.samples_per_step
         if "run" not in state:
             return ["the state is BasicSR's: it holds neither random numbers nor the position in the data"]
         run, reasons = state["run"], []
@@ -82,6 +90,7 @@ class RunState:
             reasons.append(f"a step had {run['samples_per_step']} samples and now has {self.samples_per_step}")
         if state.get("torch_version") != str(torch.__version__):
             reasons.append(f"torch was {state.get('torch_version')} and is {torch.__version__}")
+        self.position = run.get("position", self.iteration * run["samples_per_step"])
         self.validated_iteration = run["validated_iteration"]
         seconds = run["seconds"]  # once a single number
         self.seconds = dict(seconds) if isinstance(seconds, Mapping) else {"compute": seconds}
@@ -89,10 +98,32 @@ class RunState:
         return reasons
 
 
-def restore_run_randomness(state: Mapping[str, Any], rank: int) -> None:
-    """Put the generators back to a checkpoint's; to be called when everything that draws from them has been built."""
-    if len(state.get("rng", ())) > rank:
-        restore_randomness(state["rng"][rank])
+def run_randomness(processes: Processes) -> dict[str, Any]:
+    """Return the random numbers of all processes, for a checkpoint; all call."""
+    return {"rng": processes.gather(capture_randomness())}
+
+
+def restore_run_randomness(state: Mapping[str, Any], processes: Processes, seed: int) -> None:
+    """Put the generators back to a checkpoint's; to be called when everything that draws from them has been built.
+
+    Args:
+        state: content of a .state.
+        processes: of this run; those that the checkpoint's run did not have draw anew.
+        seed: of the run.
+    """
+    saved = state.get("rng", ())
+    if len(saved) > processes.rank:
+        restore_randomness(saved[processes.rank])
+    if saved and len(saved) != processes.count:
+        logger.warning(
+            "the resumed run will differ from an uninterrupted one: %d processes saved the state, %d go on; sums are "
+            "rounded in another order, and dropout and stochastic depth draw other numbers (crops and flips do not)",
+            len(saved),
+            processes.count,
+        )
+        if len(saved) <= processes.rank:
+            seeds = np.random.SeedSequence([seed, processes.rank, int(state["iter"])])
+            seed_everything(int(seeds.generate_state(1)[0]))
 
 
 def _best(state: Mapping[str, Any]) -> BestMetrics:

@@ -15,8 +15,14 @@ class StopSignal:
         number: of the signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_quiet: bool = False) -> None:
+        """Note nothing yet.
+
+        Args:
+            is_quiet: another process tells the user.
+        """
         self.number: int | None = None
+        self._is_quiet = is_quiet
         self._owner = os.getpid()
         self._previous: dict[int, object] = {}
 
@@ -37,16 +43,6 @@ class StopSignal:
             signal.signal(number, handler)
         self._previous.clear()
 
-    @property
-    def name(self) -> str:
-        """Name of the signal that came."""
-        return signal.Signals(self.number).name
-
-    @property
-    def exit_status(self) -> int:
-        """Exit status by the shell's rule: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.number
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None or os.getpid() != self._owner:
             self.__exit__()
@@ -54,5 +50,7 @@ class StopSignal:
             return
         self.number = number
         # Not by a logger: the signal may have come while one was writing, and streams cannot be reentered
-        notice = f"{self.name}: stopping after this step; once more stops at once, without saving\n"
+        if self._is_quiet:
+            return
+        notice = f"{signal.Signals(number).name}: stopping after this step; once more stops at once, without saving\n"
         os.write(sys.__stderr__.fileno(), notice.encode())

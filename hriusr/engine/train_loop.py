@@ -5,6 +5,7 @@
 Everything is built and checked before anything is written.
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,19 +21,19 @@ from hriusr.engine.checkpoint import (
     set_aside_later_checkpoints,
 )
 from hriusr.engine.checkpoint_writer import CheckpointWriter
+from hriusr.engine.distributed import SharedStop, Silence, joined_processes, restart_reason
 from hriusr.engine.folder_lock import FolderLock
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
 from hriusr.engine.recorder import Recorder
-from hriusr.engine.resume import find_start
-from hriusr.engine.run_state import restore_run_randomness
+from hriusr.engine.resume import find_common_start
+from hriusr.engine.run_state import RunState, restore_run_randomness
 from hriusr.engine.run_summary import summarised
 from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
 from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
-from hriusr.errors import OptionsError
 from hriusr.metrics.measure import check_metrics
 
 if TYPE_CHECKING:
@@ -56,14 +57,24 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         SystemExit: SIGINT (130) or SIGTERM (143), after a checkpoint was saved.
     """
     opt = as_basicsr_dict(options)
-    if opt.get("dist"):
-        raise OptionsError("--launcher: training with several processes is not available; start one process")
-    with run_logging(opt.get("rank", 0)) as log, StopSignal() as stop, FolderLock() as lock:
+    rank = opt.get("rank", 0)
+    with (
+        run_logging(rank) as log,
+        joined_processes(opt) as processes,
+        StopSignal(is_quiet=rank != 0) as signals,
+        FolderLock() as lock,
+    ):
+        stop = SharedStop(signals, processes)
+        restart = restart_reason() if opt.get("dist") else None
+        if restart:
+            logger.info("%s: going on from the newest checkpoint, if there is one", restart)
+            opt["auto_resume"], opt["path"]["resume_state"] = True, None
         folder = Path(opt["path"]["experiments_root"])
-        lock.take(folder)
+        if processes.is_first:
+            lock.take(folder)
         resolved_yaml = resolved_options(options)
         is_seed_drawn = not isinstance(options, Mapping) and options.run.is_seed_drawn
-        checkpoint, keeps_folder = find_start(opt, resolved_yaml, is_seed_drawn=is_seed_drawn)
+        checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, is_seed_drawn=is_seed_drawn)
         if checkpoint:
             point_to_weights(opt, checkpoint)
         if uses_wandb(opt):
@@ -71,34 +82,33 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
         state = start_state(opt, data, checkpoint)
-        rank, world_size = opt.get("rank", 0), opt.get("world_size", 1)
         seed_everything(state.seed + rank)
         model = build_model(opt)
         if checkpoint:
             model.resume_training(checkpoint.state)
 
-        open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder)
-        lock.take(folder)
-        remove_leftovers(opt["path"])
-        set_aside_later_checkpoints(opt["path"], state.iteration)
+        processes.wait_for_all()  # none reads any more what process 0 is about to rename
+        if processes.is_first:
+            open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder)
+            lock.take(folder)
+            remove_leftovers(opt["path"])
+            set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-        tensorboard = tensorboard_folder(opt) if uses_tensorboard(opt) else None
-        sinks = open_sinks(opt, folder, tensorboard, state.iteration)
         with (
-            Recorder(folder, state, sinks) as recorder,
+            _open_recorder(opt, state) if processes.is_first else Silence() as recorder,
             TrainingProgress(log.console, int(opt["train"]["total_iter"]), state.iteration) as progress,
-            CheckpointWriter() as writer,
+            CheckpointWriter() if processes.is_first else Silence() as writer,
         ):
             batches = build_train_loader(
                 data.train_set,
                 data.train_opt,
                 seed=state.seed,
                 rank=rank,
-                world_size=world_size,
-                start_iteration=state.iteration,
+                world_size=processes.count,
+                start_position=state.position,
             )
             if checkpoint:  # last of all: what is built before may draw random numbers
-                restore_run_randomness(checkpoint.state, rank)
+                restore_run_randomness(checkpoint.state, processes, state.seed)
                 logger.info("going on from iteration %d of %s", state.iteration, checkpoint.state_path)
             run = TrainingRun(
                 opt,
@@ -107,11 +117,18 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 batches,
                 data.val_loaders,
                 metrics_opt=metrics_opt,
+                processes=processes,
                 recorder=recorder,
                 writer=writer,
                 progress=progress,
                 stop=stop,
                 last_checkpoint=checkpoint.state_path if checkpoint else None,
             )
-            with summarised(run, resolved_yaml):
+            with summarised(run, resolved_yaml) if processes.is_first else contextlib.nullcontext():
                 return run.run()
+
+
+def _open_recorder(opt: Mapping[str, Any], state: RunState) -> Recorder:
+    folder = Path(opt["path"]["experiments_root"])
+    tensorboard = tensorboard_folder(opt) if uses_tensorboard(opt) else None
+    return Recorder(folder, state, open_sinks(opt, folder, tensorboard, state.iteration))

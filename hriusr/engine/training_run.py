@@ -16,13 +16,15 @@ from hriusr.checked_file import link_checked
 from hriusr.engine.best_weights import best_weights, choose_metric, is_best_now
 from hriusr.engine.checkpoint import drop_old_checkpoints, write_files
 from hriusr.engine.checkpoint_writer import CheckpointWriter
+from hriusr.engine.distributed import Processes, SharedStop, Silence
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import untouched_randomness
 from hriusr.engine.recorder import Recorder
-from hriusr.engine.run_state import BestMetrics, RunState
+from hriusr.engine.run_state import BestMetrics, RunState, run_randomness
+from hriusr.engine.sinks import uses_wandb
 from hriusr.engine.speedometer import Speedometer, duration
-from hriusr.engine.stop_signal import StopSignal
-from hriusr.engine.validation import OnPicture, SeenPictures, validate
+from hriusr.engine.training_setup import uses_tensorboard
+from hriusr.engine.validation import OnPicture, SeenPictures, in_dataset_order, validate
 from hriusr.errors import HriusrError
 from hriusr.metrics.measure import MetricOptions
 from hriusr.metrics.report import PictureRow, dataset_means, format_value
@@ -40,7 +42,7 @@ class TrainingSummary:
         seconds: spent training and validating, over all starts.
         metrics: dataset -> label -> value, of the last validation.
         best: dataset -> label -> {"val", "iter", "better"}.
-        weights: file of the last weights.
+        weights: file of the last weights; on process 0 alone.
         folder: of the run.
     """
 
@@ -68,10 +70,11 @@ class TrainingRun:
         val_loaders: Mapping[str, DataLoader],
         *,
         metrics_opt: MetricOptions,
-        recorder: Recorder,
-        writer: CheckpointWriter,
+        processes: Processes,
+        recorder: Recorder | Silence,
+        writer: CheckpointWriter | Silence,
         progress: TrainingProgress,
-        stop: StopSignal,
+        stop: SharedStop,
         last_checkpoint: Path | None,
     ):
         """Take over everything a run consists of.
@@ -81,17 +84,19 @@ class TrainingRun:
             model: standing at state.iteration.
             state: counters.
             batches: endless, from the sample that the next step takes.
-            val_loaders: name -> pictures to validate on.
+            val_loaders: name -> this process's share of the pictures to validate on.
             metrics_opt: label -> metric.
-            recorder: of measurements.
-            writer: of checkpoints, beside the training.
+            processes: that train together; all run this, and are at the same step.
+            recorder: of measurements; silent but on process 0.
+            writer: of checkpoints, beside the training; likewise.
             progress: on the terminal.
             stop: tells when to leave.
             last_checkpoint: the .state the run goes on from.
         """
         self.opt, self.model, self.state = opt, model, state
         self.batches, self.val_loaders, self.metrics_opt = batches, val_loaders, metrics_opt
-        self.recorder, self.writer, self.progress, self.stop = recorder, writer, progress, stop
+        self.processes, self.recorder, self.writer = processes, recorder, writer
+        self.progress, self.stop = progress, stop
         self.total_iter = int(opt["train"]["total_iter"])
         self.speed = Speedometer(state.iteration, self.total_iter, state.seconds)
         wanted = (opt.get("val") or {}).get("best_metric")
@@ -116,6 +121,7 @@ class TrainingRun:
                 self._validate()
             while state.iteration < self.total_iter:
                 self._step()
+                self.stop.after_step()
                 is_last = state.iteration == self.total_iter
                 if state.iteration % self.opt["logger"]["print_freq"] == 0:
                     self._log()
@@ -130,6 +136,7 @@ class TrainingRun:
             self._leave()
         finally:
             self._end_loading()
+        self.stop.end_vote()
         return self._finish()
 
     def _step(self) -> None:
@@ -141,6 +148,7 @@ class TrainingRun:
         self.model.feed_data(batch)
         self.model.optimize_parameters(iteration)
         self.state.iteration = iteration
+        self.state.position += self.state.samples_per_step
         self.progress.step(iteration)
         # reading the counters waits for a GPU: not at every step there
         if self.model.device.type == "cpu" or iteration % self.opt["logger"]["print_freq"] == 0:
@@ -184,7 +192,8 @@ class TrainingRun:
         self.state.seconds = self.speed.split()
         with self.speed.during("save"):
             self.writer.wait()  # before copying: two copies at once need not fit into memory
-            contents = self.model.checkpoint_files(0, iteration, self.state.state_dict())
+            extra = {**self.state.state_dict(), **run_randomness(self.processes)}
+            contents = self.model.checkpoint_files(0, iteration, extra)
 
         def write() -> None:
             self.last_checkpoint = write_files(contents, f"the checkpoint of iteration {iteration}")
@@ -201,18 +210,9 @@ class TrainingRun:
 
     def _validate(self) -> None:
         metrics = {}
-        with untouched_randomness(), self.speed.during("validation"):
+        with untouched_randomness(), self.speed.during("validation"), self.model.validating():
             for name, loader in self.val_loaders.items():
-                with self.progress.pictures(name, len(loader)) as advance:
-                    rows = validate(
-                        self.model,
-                        loader,
-                        dataset_name=name,
-                        metrics_opt=self.metrics_opt,
-                        tile_opt=self.opt.get("tile"),
-                        save_path=self._saved_picture if self.opt["val"].get("save_img") else None,
-                        on_picture=self._watch_pictures(advance),
-                    )
+                rows = self._validate_together(name, loader)
                 metrics.update({mean.dataset: mean.metrics for mean in dataset_means(rows)})
         for name, values in metrics.items():
             self.state.note_metrics(name, values, self.metrics_opt)
@@ -221,6 +221,30 @@ class TrainingRun:
         self.last_metrics = metrics
         self.state.validated_iteration = self.state.iteration
         self._save_best()
+
+    def _validate_together(self, name: str, loader: DataLoader) -> list[PictureRow]:
+        """Validate on a dataset, each process its share; return the rows of all."""
+        seen: list[tuple[str, SeenPictures]] = []
+        with self.progress.pictures(name, len(loader.dataset)) as advance:
+            try:
+                rows: list[PictureRow] | None = validate(
+                    self.model,
+                    loader,
+                    dataset_name=name,
+                    metrics_opt=self.metrics_opt,
+                    tile_opt=self.opt.get("tile"),
+                    save_path=self._saved_picture if self.opt["val"].get("save_img") else None,
+                    on_picture=self._watch_pictures(advance, seen),
+                )
+            except _Stopped:
+                rows = None
+            shares = self.processes.gather((rows, seen, self.stop.wish or 0))
+        self.stop.agree(max(wish for *_, wish in shares))
+        if any(rows is None for rows, *_ in shares):
+            raise _Stopped
+        for label, pictures in in_dataset_order([seen for _, seen, _ in shares]):
+            self.recorder.pictures(self.state.iteration, label, pictures)
+        return in_dataset_order([rows for rows, *_ in shares])
 
     def _save_best(self) -> None:
         if not is_best_now(self.state, self.best_metric):
@@ -231,14 +255,17 @@ class TrainingRun:
         words = f"the best weights so far ({'/'.join(self.best_metric)}, iteration {self.state.iteration})"
         self.writer.submit(lambda: write_files(contents, words))
 
-    def _watch_pictures(self, advance: Callable[[int], None]) -> OnPicture:
-        num_shown = self.opt["logger"].get("num_val_images", 3)
+    def _watch_pictures(self, advance: Callable[[int], None], seen: list[tuple[str, SeenPictures]]) -> OnPicture:
+        """Return what is called after each picture; it puts the first ones of the dataset into seen."""
+        rank, count = self.processes.rank, self.processes.count
+        is_shown = uses_tensorboard(self.opt) or uses_wandb(self.opt)
+        num_shown = self.opt["logger"].get("num_val_images", 3) if is_shown else 0
 
         def watch(number: int, row: PictureRow, pictures: SeenPictures) -> None:
-            advance(number)
-            if number <= num_shown:
-                self.recorder.pictures(self.state.iteration, f"{row.dataset}/{row.image}", pictures)
-            if self.stop.number is not None:
+            advance(number * count)
+            if (number - 1) * count + rank < num_shown:
+                seen.append((f"{row.dataset}/{row.image}", pictures))
+            if self.stop.wish is not None:
                 raise _Stopped
 
         return watch
@@ -258,6 +285,7 @@ class TrainingRun:
     def _leave(self) -> None:
         """Save, say how to go on, and leave."""
         self._end_loading()  # first: a loading process that dies now must not disturb the saving
+        self.stop.end_vote()
         if self.saved_iteration != self.state.iteration:
             self._save()
         self.writer.wait()
@@ -282,7 +310,8 @@ class TrainingRun:
         state.seconds = self.speed.split()
         seconds = sum(state.seconds.values())
         weights = Path(path_opt["models"], f"net_g_{state.iteration}.pth")
-        weights = link_checked(weights, weights.with_name("net_g_latest.pth")) if weights.exists() else None
+        is_there = self.processes.is_first and weights.exists()
+        weights = link_checked(weights, weights.with_name("net_g_latest.pth")) if is_there else None
         for dataset, values in self.last_metrics.items():
             logger.info("%s: %s", dataset, self._in_words(dataset, values))
         logger.info("weights: %s", weights or self.last_checkpoint)

@@ -53,7 +53,9 @@ def build_data(opt: Mapping[str, Any]) -> TrainingData:
         elif phase == "val" and opt.get("val"):
             if dataset_opt["name"] in val_loaders:
                 raise OptionsError(f"datasets.{entry}.name: two validation sets are called {dataset_opt['name']!r}")
-            val_loaders[dataset_opt["name"]] = build_val_loader(build_dataset(entry, dataset_opt))
+            val_loaders[dataset_opt["name"]] = build_val_loader(
+                build_dataset(entry, dataset_opt), rank=opt.get("rank", 0), world_size=opt.get("world_size", 1)
+            )
     if train_set is None:
         raise OptionsError("datasets.train is missing: name the pictures to train on")
     train_opt["batch_size_per_gpu"] *= opt["train"].get("accumulation") or 1

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from hriusr.models.sr_model import RestorationModel
 from hriusr.upscaling.tiling import tile_upscale
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_NOTHING = object()
 
 
 class SeenPictures(NamedTuple):
@@ -85,6 +89,11 @@ def validate(
         if on_picture is not None:
             on_picture(number, rows[-1], SeenPictures(tensor_to_image(batch["lq"]), result_HWC, gt_HWC))
     return rows
+
+
+def in_dataset_order(shares: Sequence[Sequence[T]]) -> list[T]:
+    """Put what processes made of their shares (build_val_loader) back into the order of the dataset."""
+    return [item for items in zip_longest(*shares, fillvalue=_NOTHING) for item in items if item is not _NOTHING]
 
 
 def upscale_picture(model: RestorationModel, lq_BCHW: Tensor, tile_opt: Mapping[str, int] | None) -> Tensor:

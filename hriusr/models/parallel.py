@@ -1,12 +1,13 @@
 """One network on several processes: DistributedDataParallel, or FSDP2 (fully_shard; arXiv:2304.11277).
 
-The rest of the code sees a network, tensors, numbers. With FSDP2 each process holds a part of each parameter (DTensor);
-what is saved is always whole, so that files do not tell how a run was wrapped, nor on how many processes. Functions
-marked "collective" are to be called by all processes at once.
+The rest of the code sees a network, tensors and numbers. With FSDP2 each process holds a part of each parameter, a
+DTensor; what is saved is always whole, so that files do not tell how a run was wrapped, nor on how many processes.
+Functions marked "collective" are to be called by all processes at once.
 """
 
 import contextlib
 import copy
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -46,17 +47,19 @@ def wrap(network: nn.Module, device: torch.device, parallel: str = "ddp", find_u
     Raises:
         OptionsError: torch has no FSDP2.
     """
-    copy_from_first(network.parameters())
-    copy_from_first(network.buffers())
+    start_alike(network)
     if parallel == "fsdp":
         return shard(network)
+    # constants mostly, which DDP would send at every step; for those that change see same_buffers
+    is_new = (
+        "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    )  # the name since torch 2.15
     return DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
         find_unused_parameters=find_unused,
-        # constants mostly, which DDP would send at every step; those that change: see same_buffers
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
+        **{"forward_sync_buffers" if is_new else "broadcast_buffers": False},
     )
 
 
@@ -91,15 +94,16 @@ def is_sharded(network: nn.Module) -> bool:
 @contextlib.contextmanager
 def gradient_sync(network: nn.Module, is_last: bool) -> Iterator[None]:
     """Let processes exchange gradients with the last part of a step only; with FSDP2 with each, which saves memory."""
-    if is_sharded(network):
-        with warnings.catch_warnings():  # networks return a view cropped to its size, which nobody changes in place
-            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    with warnings.catch_warnings():
+        # networks return a view cropped to its size, which nobody changes in place
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+        # of kernels with one channel a group, whose strides mean the same
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        if is_last or not isinstance(network, DistributedDataParallel):
             yield
-    elif is_last or not isinstance(network, DistributedDataParallel):
-        yield
-    else:
-        with network.no_sync():
-            yield
+        else:
+            with network.no_sync():
+                yield
 
 
 def copy_network(network: nn.Module) -> nn.Module:
@@ -122,16 +126,31 @@ def inference_copy(network: nn.Module) -> nn.Module:
 def whole_for_inference(network: nn.Module) -> Iterator[None]:
     """Let inference_copy be up to date, and on the network's device, for the time of a validation. Collective."""
     same_buffers(network)
-    if is_sharded(network):
-        whole = inference_copy(network).to(next(network.parameters()).device)
-        with torch.no_grad():
-            for target, source in zip(_tensors(whole), _tensors(network), strict=True):
-                target.copy_(full_tensor(source))
+    if not is_sharded(network):
+        yield
+        return
+    whole = inference_copy(network).to(next(network.parameters()).device)
+    with torch.no_grad():
+        for target, source in zip(_tensors(whole), _tensors(network), strict=True):
+            target.copy_(full_tensor(source))
     try:
         yield
     finally:
-        if is_sharded(network):
-            inference_copy(network).cpu()
+        whole.cpu()
+
+
+@contextlib.contextmanager
+def whole_for_loading(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield a network that whole tensors can be loaded into: itself, or a sharded one's whole copy. Collective."""
+    if not is_sharded(network):
+        yield network
+        return
+    with whole_for_inference(network):
+        whole = inference_copy(network)
+        yield whole
+        with torch.no_grad():
+            for target, source in zip(_tensors(network), _tensors(whole), strict=True):
+                target.copy_(shard_like(source, target))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -160,7 +179,7 @@ def shard_like(value: Any, parameter: Tensor) -> Any:
     """Shard a whole tensor as a parameter of its shape is; anything else is returned as it is."""
     if not (isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape):
         return value
-    value = value.to(parameter.device)
+    value = value.detach().to(parameter.device)
     # every process has the whole value: none has to be sent
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
@@ -200,6 +219,12 @@ def mean_over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stacked = torch.stack([values[name] for name in names])
     dist.all_reduce(stacked)
     return dict(zip(names, (stacked / num_processes()).unbind(), strict=True))
+
+
+def start_alike(network: nn.Module) -> nn.Module:
+    """Give every process the network of process 0, which is returned. Collective."""
+    copy_from_first(_tensors(network))
+    return network
 
 
 def same_buffers(network: nn.Module) -> None:

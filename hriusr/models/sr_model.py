@@ -321,7 +321,7 @@ class RestorationModel(BasicSRModel):
             find_unused = self.opt.get("find_unused_parameters", False)
             return parallel.wrap(net, self.device, self.opt.get("parallel", "ddp"), find_unused)
         if self.opt.get("dist"):
-            return net
+            return parallel.start_alike(net)
         num_gpu = self.opt["num_gpu"]
         if isinstance(num_gpu, int) and num_gpu > 1:
             logger.warning(
@@ -351,7 +351,8 @@ class RestorationModel(BasicSRModel):
             param_key: params_ema prefers the running mean; all else the trained weights.
         """
         state, network_opt = load_weights(load_path, prefer_ema=param_key == "params_ema")
-        apply_weights(self.get_bare_model(net), state, source=load_path, network_opt=network_opt, strict=strict)
+        with parallel.whole_for_loading(self.get_bare_model(net)) as network:
+            apply_weights(network, state, source=load_path, network_opt=network_opt, strict=strict)
         logger.info("weights of %s loaded from %s", type(self.get_bare_model(net)).__name__, load_path)
 
     def _load_pretrained(self, network: nn.Module, param_key: str | None) -> None:

@@ -124,7 +124,14 @@ class DistributedOptions(Section):
     """How processes of one run talk to each other; read with --launcher pytorch or slurm."""
 
     backend: Literal["nccl", "gloo"] = Field("nccl", description="nccl between GPUs, gloo on CPUs.")
-    port: PositiveInteger | None = Field(None, description="TCP port of process 0 under slurm; default 29500.")
+    port: PositiveInteger | None = Field(
+        None, description="TCP port of process 0 under slurm; default 29500 + the job's number modulo 1000."
+    )
+    timeout: PositiveInteger = Field(
+        1800,
+        description="Seconds a process waits for another before it gives up; one that ended is noticed at once. "
+        "hriusr's own key.",
+    )
 
 
 class Options(DegradationOptions):
@@ -143,6 +150,11 @@ class Options(DegradationOptions):
     )
     compile: bool = Field(False, description="torch.compile the network: slow start, faster steps. hriusr's own key.")
     channels_last: bool = Field(False, description="NHWC memory format; often faster convolutions. hriusr's own key.")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="Several processes: ddp, each holds all parameters; fsdp (FSDP2), a part of each, for networks too "
+        "large for one GPU. hriusr's own key.",
+    )
     find_unused_parameters: bool = Field(
         False, description="DistributedDataParallel looks for parameters without gradient, at some cost."
     )

@@ -31,7 +31,8 @@ def dataset(folder, phase="train", **changed):
 def batches(folder, count, *, batch_size=2, num_workers=0, seed=7, rank=0, world_size=1, start=0, **changed):
     opt = {"batch_size_per_gpu": batch_size, "num_worker_per_gpu": num_workers, **changed}
     data = dataset(folder, cache=changed.get("cache", "none"))
-    loader = build_train_loader(data, opt, seed=seed, rank=rank, world_size=world_size, start_iteration=start)
+    position = start * batch_size * world_size
+    loader = build_train_loader(data, opt, seed=seed, rank=rank, world_size=world_size, start_position=position)
     return list(itertools.islice(loader, count))
 
 

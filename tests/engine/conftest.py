@@ -8,6 +8,8 @@ import pytest
 
 from hriusr.data.image_io import write_image
 from hriusr.data.matlab_resize import imresize
+from hriusr.engine.train_loop import train
+from tests.engine.several_processes import run_processes
 
 
 @pytest.fixture
@@ -112,3 +114,17 @@ def records():
         return [{key: value for key, value in line.items() if not _is_time(key)} for line in lines]
 
     return read
+
+
+@pytest.fixture
+def train_together():
+    """Return a function: number of processes, options of a run, anything to do first -> summaries of all of them."""
+
+    def together(count, opt, prepare=lambda rank: None):
+        def work(rank):
+            prepare(rank)
+            return train({**opt, "dist": True, "rank": rank, "world_size": count})
+
+        return run_processes(count, work)
+
+    return together

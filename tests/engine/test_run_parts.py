@@ -11,6 +11,7 @@ import torch
 
 from hriusr.atomic_file import torch_bytes
 from hriusr.checked_file import is_damaged, link_checked, read_checksums, write_checked
+from hriusr.engine.distributed import Processes, SharedStop
 from hriusr.engine.randomness import capture_randomness, restore_randomness, seed_everything, untouched_randomness
 from hriusr.engine.recorder import Recorder
 from hriusr.engine.run_folder import archive_folder
@@ -148,7 +149,8 @@ def test_first_signal_is_noted_and_the_second_ends_the_process():
     with StopSignal() as stop:
         assert stop.number is None
         os.kill(os.getpid(), signal.SIGINT)
-        assert (stop.number, stop.name, stop.exit_status) == (signal.SIGINT, "SIGINT", 130)
+        shared = SharedStop(stop, Processes())
+        assert (shared.number, shared.name, shared.exit_status) == (signal.SIGINT, "SIGINT", 130)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
