@@ -2,8 +2,8 @@
 
 From XPixelGroup/HAT, hat/data/imagenet_paired_dataset.py; its option files name the same folder as gt and lq. There
 the whole picture is shrunk, by BasicSR's imresize without MATLAB's rounding in between, and then cut. Here the pixels
-under the kernel's taps are cut first (2 * scale beside each edge of the patch, less at the picture's border, where the
-kernel sees it mirrored), and the patch equals, to the bit, that of the whole picture as MATLAB shrinks it.
+under the kernel's taps are cut first, 1.5 * scale beside each edge of the patch (at x3: 4), none beyond the border of
+the picture, which the kernel sees mirrored; the patch equals, to the bit, that of the whole picture shrunk by MATLAB.
 """
 
 from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -48,8 +49,13 @@ class Report:
         self.findings.append(Finding(level, place, message, remedy, tuple(examples)))
 
     def measure(self, section: str, **values: Any) -> None:
-        """Note measurements."""
-        self.measured.setdefault(section, {}).update(values)
+        """Note measurements; numbers that are not finite become text, which JSON can hold."""
+        self.measured.setdefault(section, {}).update(
+            {
+                label: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+                for label, value in values.items()
+            }
+        )
 
     def count(self, level: Level) -> int:
         """Return how many findings have a level."""

@@ -74,6 +74,8 @@ def audit_dataset(
     items = _items(dataset, dataset_opt)
     if uses_lmdb(dataset_opt):
         _check_databases(key, dataset_opt, len(items), report)
+    if not items:
+        report.add("note", key, f"{dataset_opt['type']} does not say which pictures it reads: they are not looked at")
     chosen = _spread(items, sample)
     facts, shared = [], {}
     jobs = run_job(f"{entry}: pictures", look_at, chosen, num_processes=num_processes, progress=progress)
