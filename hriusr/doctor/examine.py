@@ -123,9 +123,12 @@ def _audit_training(opt: Mapping[str, Any], test_sets: Sequence[Audit], extent: 
         progress=extent.progress,
         spot_index=index,
     )
-    if training and len(training.facts) < training.num_pictures:
-        seen = f"{len(training.facts)} of {training.num_pictures} pictures were looked at"
-        report.add("note", "datasets.train", seen, "--full looks at all of them")
+    if training and training.num_looked_at < training.num_pictures:
+        seen = (
+            f"{training.num_looked_at} of {training.num_pictures} pictures were looked at, of the others the size alone"
+        )
+        remedy = "--full looks at all of them, which finds every damaged picture and every leak"
+        report.add("note", "datasets.train", seen, remedy)
     return training
 
 

@@ -28,7 +28,7 @@ def note_duplicates(audit: Audit, report: Report) -> None:
         elif facts.digest:
             first_of[facts.digest] = facts.name
     _note_pairs(report, audit, equal, "equal to the pixel", "take one of each pair out: they weigh twice")
-    if len(audit.facts) > _MOST_COMPARED:
+    if audit.num_looked_at > _MOST_COMPARED:
         report.add(
             "note", f"datasets.{audit.entry}", f"nearly equal pictures are not looked for above {_MOST_COMPARED}"
         )
@@ -49,7 +49,7 @@ def _note_pairs(report: Report, audit: Audit, pairs: Sequence[tuple[str, str]], 
     if pairs:
         level = "warning" if audit.is_training or how.startswith("equal") else "note"
         examples = tuple(f"{first} = {second}" for first, second in pairs)
-        message = f"{len(pairs)} pairs of pictures are {how} (of {len(audit.facts)} pictures)"
+        message = f"{len(pairs)} pairs of pictures are {how} (of {audit.num_looked_at} pictures)"
         report.add(level, f"datasets.{audit.entry}", message, remedy, examples)
 
 
@@ -107,7 +107,7 @@ def _note_leak(training: Audit, test: Audit, found: dict[str, str], how: str, re
         report.add(
             "error",
             f"datasets.{training.entry}",
-            f"{len(found)} of {len(test.facts)} pictures of {test.entry} {how}: its scores would mean nothing",
+            f"{len(found)} of {test.num_looked_at} pictures of {test.entry} {how}: its scores would mean nothing",
             "take them out of the training set (or of the list that meta_info_file names)",
             tuple(f"{name} in {place}" for name, place in found.items()),
         )

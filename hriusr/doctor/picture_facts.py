@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hriusr.data.image_io import read_image, read_image_bytes
+from hriusr.data.image_io import image_size, read_image, read_image_bytes
 from hriusr.data.lmdb_store import lmdb_get
 from hriusr.doctor.fingerprints import luma_8bit, spots, thumbnail
 from hriusr.doctor.low_resolution import Match, match_low_resolution
@@ -107,6 +107,18 @@ def look_at(item: Item) -> PictureFacts:
     if lq_HWC is not None:
         facts.lq_size = lq_HWC.shape[:2]
         _compare(picture_HWC, lq_HWC, item.scale, facts)
+    return facts
+
+
+def glance(item: Item) -> PictureFacts:
+    """Read the sizes of a picture and its partner from their headers; pictures in databases are passed over."""
+    facts = PictureFacts(item.picture)
+    if item.picture.database is None:
+        try:
+            facts.size = image_size(item.picture.path)
+            facts.lq_size = image_size(item.lq.path) if item.lq else None
+        except DataError as error:
+            facts.problems.append(str(error))
     return facts
 
 

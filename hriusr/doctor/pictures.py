@@ -1,6 +1,6 @@
 """Every dataset of an option file, looked at picture by picture: damage, sizes, pairs, degradation.
 
-Of large sets a sample is looked at, spread over the whole set and the same each time.
+Of large sets a sample is read, spread over the whole set and the same each time; of the others the sizes alone.
 """
 
 from collections import Counter
@@ -17,10 +17,11 @@ from hriusr.data.prepare_jobs import run_job
 from hriusr.doctor.findings import Level, Report, collected_warnings
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.low_resolution import ALIKE, EXACT, RELATED
-from hriusr.doctor.picture_facts import Item, PictureFacts, Source, look_at
+from hriusr.doctor.picture_facts import Item, PictureFacts, Source, glance, look_at
 from hriusr.engine.build import build_dataset
 from hriusr.errors import HriusrError
 
+_MOST_GLANCES = 100_000  # pictures whose headers are read: 40 s on one core
 _MOST_SURPLUS = 12  # rows of a test picture that may be cut off; as PairedImageDataset has it
 
 
@@ -32,13 +33,15 @@ class Audit:
         entry: its key under datasets, or a folder given to compare with.
         is_training: patches are cut from it.
         num_pictures: in the whole set.
-        facts: of the pictures that were looked at.
+        num_looked_at: pictures that were read.
+        facts: of those, and behind them of those of which only the size was read.
         shared: facts index -> number of the picture of `SpotIndex` that it shares pixels with.
     """
 
     entry: str
     is_training: bool
     num_pictures: int
+    num_looked_at: int
     facts: list[PictureFacts]
     shared: dict[int, int]
 
@@ -76,7 +79,7 @@ def audit_dataset(
         _check_databases(key, dataset_opt, len(items), report)
     if not items:
         report.add("note", key, f"{dataset_opt['type']} does not say which pictures it reads: they are not looked at")
-    chosen = _spread(items, sample)
+    chosen, rest = _spread(items, sample)
     facts, shared = [], {}
     jobs = run_job(f"{entry}: pictures", look_at, chosen, num_processes=num_processes, progress=progress)
     for number, seen in enumerate(jobs):
@@ -86,8 +89,8 @@ def audit_dataset(
                 shared[number] = owner
             seen.spots = None
         facts.append(seen)
-    is_training = dataset_opt["phase"] == "train"
-    audit = Audit(entry, is_training, len(items), facts, shared)
+    facts += run_job(f"{entry}: sizes", glance, rest, num_processes=num_processes, progress=progress)
+    audit = Audit(entry, dataset_opt["phase"] == "train", len(items), len(chosen), facts, shared)
     _measure(audit, report)
     _note_pictures(audit, dataset_opt, report)
     _note_pairs(audit, dataset_opt, report)
@@ -98,7 +101,7 @@ def audit_folder(folder: Path, paths: Sequence[Path], *, num_processes: int | No
     """Look at the pictures of a folder that training must not see; nothing is noted."""
     items = [Item(Source(str(path)), None, 1) for path in paths]
     facts = list(run_job(str(folder), look_at, items, num_processes=num_processes, progress=progress))
-    return Audit(str(folder), False, len(items), facts, {})
+    return Audit(str(folder), False, len(items), len(items), facts, {})
 
 
 def _build(entry: str, dataset_opt: Mapping[str, Any], report: Report) -> Any:
@@ -139,11 +142,13 @@ def _items(dataset: Any, dataset_opt: Mapping[str, Any]) -> list[Item]:
     return [Item(Source(path, databases[1]), None, scale) for path in getattr(dataset, "paths", ())]
 
 
-def _spread(items: Sequence[Item], sample: int | None) -> list[Item]:
+def _spread(items: Sequence[Item], sample: int | None) -> tuple[list[Item], list[Item]]:
+    """Choose the items to read, and of the others those whose headers are read."""
     if sample is None or len(items) <= sample:
-        return list(items)
-    chosen = np.random.default_rng(0).choice(len(items), sample, replace=False)
-    return [items[index] for index in sorted(chosen)]
+        return list(items), []
+    order = np.random.default_rng(0).permutation(len(items))[: sample + _MOST_GLANCES]
+    chosen, rest = ([items[index] for index in sorted(part)] for part in (order[:sample], order[sample:]))
+    return chosen, rest
 
 
 def _check_databases(key: str, dataset_opt: Mapping[str, Any], num_listed: int, report: Report) -> None:
@@ -161,7 +166,11 @@ def _check_databases(key: str, dataset_opt: Mapping[str, Any], num_listed: int, 
 def _measure(audit: Audit, report: Report) -> None:
     sizes = [facts.size for facts in audit.facts if facts.size]
     pixels = [height * width for height, width in sizes] or [0]
-    values = {"pictures": audit.num_pictures, "looked_at": len(audit.facts), "mean_megapixels": np.mean(pixels) / 1e6}
+    values = {
+        "pictures": audit.num_pictures,
+        "looked_at": audit.num_looked_at,
+        "mean_megapixels": np.mean(pixels) / 1e6,
+    }
     matches = [facts.match for facts in audit.facts if facts.match]
     if matches:
         values["pairs_compared"] = len(matches)

@@ -132,6 +132,17 @@ def test_sample_is_looked_at_and_said_so(diagnose):
     assert any("2 of 4 pictures were looked at" in finding.message for finding in report.findings)
 
 
+def test_wrong_sizes_are_found_outside_of_the_sample_too(diagnose):
+    for name in ("astronaut", "coffee", "rocket", "hubble_deep_field"):
+        path = Path("train/gt", f"{name}.png")
+        write_image(path, read_image(path)[:60])
+        write_image(Path("train/lq", path.name), read_image(Path("train/lq", path.name))[:30])
+    (finding,) = of_level(diagnose(sample=1), "error")
+    assert len(finding.examples) == 4
+    write_image(GT, read_image(GT)[:58])
+    assert "not 2 times as large" in of_level(diagnose(sample=1), "error")[1].message
+
+
 def put_whole(picture):
     return picture
 
