@@ -14,6 +14,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from hriusr.data.patch_schedule import PatchSchedule, ScheduledBatches
 from hriusr.data.prefetch import prefetch_on_gpu, prefetch_on_thread
 from hriusr.data.sampler import ResumableSampler
 from hriusr.errors import DataError, HriusrError
@@ -108,17 +109,20 @@ def build_train_loader(
     rank: int = 0,
     world_size: int = 1,
     start_position: int = 0,
+    start_iteration: int = 0,
 ) -> Iterator[Batch]:
     """Return the endless stream of this rank's training batches.
 
     Args:
         dataset: takes SampleKey; its pictures are loaded into memory here, where its options ask for that.
         dataset_opt: batch_size_per_gpu; optionally num_worker_per_gpu, dataset_enlarge_ratio, pin_memory (where there
-            is a GPU; default true), prefetch_mode (cpu, cuda or none), num_prefetch_queue.
+            is a GPU; default true), progressive (see patch_schedule.py), prefetch_mode (cpu, cuda or none),
+            num_prefetch_queue.
         seed: decides on order, crops and flips; not negative.
         rank: this process among world_size.
         world_size: processes that train together.
         start_position: samples that all ranks together have taken already; the stream goes on behind them.
+        start_iteration: steps done, which growing patches depend on.
 
     Returns:
         Iterator of {lq, gt: (batch, C, H, W) float32, lq_path, gt_path: lists}; with prefetch_mode cuda on the GPU.
@@ -126,7 +130,6 @@ def build_train_loader(
     Raises:
         DataError: when a batch cannot be made (from next), or pictures do not fit into memory.
     """
-    batch_size = int(dataset_opt["batch_size_per_gpu"])
     num_workers = int(dataset_opt.get("num_worker_per_gpu") or 0)
     if hasattr(dataset, "preload"):
         dataset.preload(max(2, num_workers))
@@ -140,11 +143,9 @@ def build_train_loader(
     )
     loader = PictureLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=ScheduledBatches(sampler, PatchSchedule.from_options(dataset_opt), start_iteration + 1),
         num_workers=num_workers,  # they persist: the stream never ends
         pin_memory=torch.cuda.is_available() and dataset_opt.get("pin_memory", True),
-        drop_last=True,
     )
     mode = dataset_opt.get("prefetch_mode")
     if mode == "cuda" and torch.cuda.is_available():

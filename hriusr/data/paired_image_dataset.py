@@ -75,7 +75,8 @@ class PairedImageDataset(Dataset):
         else:  # BasicSR's own loader: it seeds the module `random` in each worker
             item, generator = int(key), np.random.default_rng(random.getrandbits(64))
         if self.is_training:
-            gt_HWC, lq_HWC = self._cut_patches(item, generator)
+            gt_size = (key.gt_size if isinstance(key, SampleKey) else None) or self.gt_size
+            gt_HWC, lq_HWC = self._cut_patches(item, gt_size, generator)
             switches = {name: self.opt.get(name, True) for name in ("use_hflip", "use_rot")}
             gt_HWC, lq_HWC = augment([gt_HWC, lq_HWC], generator, **switches)
         else:
@@ -104,12 +105,18 @@ class PairedImageDataset(Dataset):
             logger.warning("dataset %s: dataroot_lq is ignored because lq_on_the_fly is set", self.name)
         if self.is_training and not self.gt_size:
             raise DataError(f"dataset {self.name} needs gt_size: give the side of the training patch, such as 128")
-        if self.is_training and self.gt_size % self.scale:
-            nearest = self.gt_size - self.gt_size % self.scale or self.scale
+        for gt_size in (size for size in self._patch_sizes() if size % self.scale):
+            nearest = gt_size - gt_size % self.scale or self.scale
             raise DataError(
-                f"gt_size (={self.gt_size}) of dataset {self.name} must be a multiple of scale (={self.scale}): "
+                f"gt_size (={gt_size}) of dataset {self.name} must be a multiple of scale (={self.scale}): "
                 f"set gt_size: {nearest}"
             )
+
+    def _patch_sizes(self) -> list[int]:
+        """Return every side that a patch may have; none but in training."""
+        stages = self.opt.get("progressive") or () if self.is_training else ()
+        sizes = [self.gt_size, *(stage.get("gt_size") for stage in stages)]
+        return [int(size) for size in sizes if size]
 
     def _find_pairs(self) -> list[PicturePair]:
         if not uses_lmdb(self.opt):
@@ -135,8 +142,8 @@ class PairedImageDataset(Dataset):
         if 0 in gt_HWC.shape:
             raise DataError(f"{pair.gt} is smaller than scale (={self.scale}): take it out of the folder")
         height, width = gt_HWC.shape[:2]
-        if self.enlarge_small and self.gt_size and min(height, width) < self.gt_size:
-            gt_HWC = cv2.resize(gt_HWC, (max(width, self.gt_size), max(height, self.gt_size)))
+        if self.enlarge_small and min(height, width) < (needed := max(self._patch_sizes(), default=0)):
+            gt_HWC = cv2.resize(gt_HWC, (max(width, needed), max(height, needed)))
         return gt_HWC
 
     def _load_whole(self, item: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,24 +163,24 @@ class PairedImageDataset(Dataset):
             )
         return gt_HWC[:height, :width], lq_HWC
 
-    def _cut_patches(self, item: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _cut_patches(self, item: int, gt_size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Cut a random pair of patches. Without a cache, lq made from gt is computed for the patch alone, exactly."""
-        pair, patch = self.pairs[item], self.gt_size // self.scale
+        pair, patch = self.pairs[item], gt_size // self.scale
         if self.cache or pair.lq is not None:
             gt_HWC, lq_HWC = self.cache[item] if self.cache else self._load_whole(item)
-            self._refuse_small(gt_HWC, pair)
-            return paired_crop(gt_HWC, lq_HWC, self.gt_size, self.scale, generator)
+            self._refuse_small(gt_HWC, gt_size, pair)
+            return paired_crop(gt_HWC, lq_HWC, gt_size, self.scale, generator)
         gt_HWC = self._load_gt(pair)
-        self._refuse_small(gt_HWC, pair)
+        self._refuse_small(gt_HWC, gt_size, pair)
         lq_size = gt_HWC.shape[0] // self.scale, gt_HWC.shape[1] // self.scale
         top, left = choose_corner(lq_size, patch, generator)
         lq_HWC = downsample(gt_HWC, self.scale, window=(top, left, patch, patch))
         top, left = top * self.scale, left * self.scale
-        return gt_HWC[top : top + self.gt_size, left : left + self.gt_size], lq_HWC
+        return gt_HWC[top : top + gt_size, left : left + gt_size], lq_HWC
 
-    def _refuse_small(self, gt_HWC: np.ndarray, pair: PicturePair) -> None:
-        if min(gt_HWC.shape[:2]) < self.gt_size:
+    def _refuse_small(self, gt_HWC: np.ndarray, gt_size: int, pair: PicturePair) -> None:
+        if min(gt_HWC.shape[:2]) < gt_size:
             raise DataError(
-                f"{pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is smaller than gt_size (={self.gt_size}): "
+                f"{pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is smaller than gt_size (={gt_size}): "
                 "take it out of the dataset, or lower gt_size"
             )

@@ -25,6 +25,8 @@ class SampleKey(NamedTuple):
     """Place in the line of all samples, from 0."""
     seed: int = 0
     """The run's seed."""
+    gt_size: int | None = None
+    """Side of the patch, pixels of gt; None: the dataset's own."""
 
     def generator(self) -> np.random.Generator:
         """Return the source of all randomness of this sample."""

@@ -106,6 +106,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 rank=rank,
                 world_size=processes.count,
                 start_position=state.position,
+                start_iteration=state.iteration,
             )
             if checkpoint:  # last of all: what is built before may draw random numbers
                 restore_run_randomness(checkpoint.state, processes, state.seed)

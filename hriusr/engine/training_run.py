@@ -148,7 +148,7 @@ class TrainingRun:
         self.model.feed_data(batch)
         self.model.optimize_parameters(iteration)
         self.state.iteration = iteration
-        self.state.position += self.state.samples_per_step
+        self.state.position += len(batch["lq"] if "lq" in batch else batch["gt"]) * self.processes.count
         self.progress.step(iteration)
         # reading the counters waits for a GPU: not at every step there
         if self.model.device.type == "cpu" or iteration % self.opt["logger"]["print_freq"] == 0:

@@ -58,7 +58,12 @@ def build_data(opt: Mapping[str, Any]) -> TrainingData:
             )
     if train_set is None:
         raise OptionsError("datasets.train is missing: name the pictures to train on")
-    train_opt["batch_size_per_gpu"] *= opt["train"].get("accumulation") or 1
+    accumulation = opt["train"].get("accumulation") or 1
+    train_opt["batch_size_per_gpu"] *= accumulation
+    train_opt["progressive"] = [
+        {**stage, "batch_size": stage["batch_size"] * accumulation} if stage.get("batch_size") else stage
+        for stage in train_opt.get("progressive") or ()
+    ]
     return TrainingData(train_set, train_opt, val_loaders)
 
 

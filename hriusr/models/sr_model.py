@@ -41,6 +41,7 @@ from hriusr.models.optimization import (
 from hriusr.models.padding import with_padding
 from hriusr.models.precision import Precision, pick_device
 from hriusr.models.schedules import build_schedule
+from hriusr.models.selective_recompute import recompute_modules
 from hriusr.models.snapshot import copy_to_cpu
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class RestorationModel(BasicSRModel):
 
         bare_network = build_network(opt["network_g"]).to(self.device, memory_format=self.memory_format)
         self._load_pretrained(bare_network, opt["path"].get("param_key_g", "params"))
+        if self.is_train and opt["train"].get("recompute"):
+            recompute_modules(bare_network, opt["train"]["recompute"])
         self.net_g = self.model_to_device(bare_network)
         self.print_network(self.net_g)
         if self.is_train:

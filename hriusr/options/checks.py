@@ -195,11 +195,27 @@ def _check_patches(options: Options, problems: Problems) -> None:
             f"datasets.train.gt_size (={dataset.gt_size}) is no multiple of scale (={options.scale}); "
             f"take {lower or options.scale} or {lower + options.scale}",
         )
+    _check_progressive(options, dataset, problems)
     if dataset.batch_size_per_gpu is None:
         problems.error(
             ("datasets", "train", "batch_size_per_gpu"),
             "datasets.train.batch_size_per_gpu is missing: patches a step and GPU",
         )
+
+
+def _check_progressive(options: Options, dataset: DatasetOptions, problems: Problems) -> None:
+    path, stages = ("datasets", "train", "progressive"), dataset.progressive or []
+    starts = [stage.iter for stage in stages]
+    if sorted(set(starts)) != starts:
+        problems.error(path, f"datasets.train.progressive: iter (={starts}) must ascend")
+    if options.train is not None and starts and max(starts) >= options.train.total_iter:
+        problems.warn(path, f"datasets.train.progressive reaches beyond train.total_iter (={options.train.total_iter})")
+    for stage in stages:
+        if stage.gt_size is not None and stage.gt_size % options.scale:
+            problems.error(
+                path,
+                f"datasets.train.progressive: gt_size (={stage.gt_size}) is no multiple of scale (={options.scale})",
+            )
 
 
 def _check_schedule(options: Options, problems: Problems) -> None:

@@ -17,6 +17,14 @@ class BackendOptions(Section):
     type: Literal["disk", "lmdb"] = Field("disk", description="disk: a folder of pictures; lmdb: a database X.lmdb.")
 
 
+class PatchStageOptions(Section):
+    """A stage of growing patches: from one step to the next stage."""
+
+    iter: PositiveInteger = Field(description="Steps that are done when this stage begins.")
+    gt_size: PositiveInteger | None = Field(None, description="Side of the patch, pixels of gt; default: as before.")
+    batch_size: PositiveInteger | None = Field(None, description="Patches a step and process; default: as before.")
+
+
 class DatasetOptions(KernelOptions):
     """One dataset: the entry train, val, val_1 ..., test_1 ... of `datasets`."""
 
@@ -56,6 +64,11 @@ class DatasetOptions(KernelOptions):
     use_rot: bool = Field(True, description="Rotate at random by multiples of 90 degrees. Training only.")
     batch_size_per_gpu: PositiveInteger | None = Field(
         None, description="Patches a step and process; times processes and train.accumulation is the whole batch."
+    )
+    progressive: list[PatchStageOptions] | None = Field(
+        None,
+        description="Patches that grow while training (Restormer, arXiv:2111.09881): what gt_size and "
+        "batch_size_per_gpu become after `iter` steps. hriusr's own key.",
     )
     num_worker_per_gpu: NaturalNumber = Field(
         0, description="Processes that load data, for each training process; 0 loads in the training process itself."

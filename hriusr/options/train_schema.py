@@ -160,6 +160,13 @@ class GANLossOptions(Section):
     loss_weight: Real | None = Field(None, description="Factor of the generator's loss; default 1, Real-ESRGAN: 0.1.")
 
 
+class RecomputeOptions(Section):
+    """Activation checkpointing of chosen modules of any network; `use_checkpoint` of our networks takes all blocks."""
+
+    modules: list[str] = Field(min_length=1, description="Patterns of module names, as the shell has them: body.*.")
+    every: PositiveInteger = Field(1, description="Take each k-th module that matches: a part of memory and time.")
+
+
 class TrainOptions(Section):
     """What a training run does; read by train.py alone."""
 
@@ -211,6 +218,9 @@ class TrainOptions(Section):
         None,
         description="Leave a step out whose gradient norm exceeds this factor times the median of the last 128 steps; "
         "10 is a start; absent: never. hriusr's own key.",
+    )
+    recompute: RecomputeOptions | None = Field(
+        None, description="Modules whose inside is computed again in the backward pass; absent: none. hriusr's own key."
     )
     accumulation: PositiveInteger = Field(
         1, description="Batches whose gradients are averaged before one update. hriusr's own key."
