@@ -49,7 +49,7 @@ def test_table_has_a_tiny_row_for_every_network_of_ours():
     assert ours == {VARIANTS[name].type for name in TINY}
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 13), (65, 17), (3, 40)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 13), (65, 17), (3, 40)], ids=str)
 @pytest.mark.parametrize("name", TINY)
 def test_any_size_gives_finite_pixels(name, size):
     network = build(name).eval()
