@@ -1,22 +1,26 @@
 """The one place where window scores become outputs: softmax(q k^T + bias) v.
 
-Two ways of computing the same thing, each the faster one somewhere:
-- explicit: two batched products and a softmax. Fastest on a CPU for the 64 to 576 keys that windows have; without
-  gradients the windows go through in chunks, so the scores stay in the cache and memory does not grow with the map.
+Ways of computing the same thing, each the fastest one somewhere:
+- explicit: two batched products and a softmax. Fastest on a CPU for the 64 to 576 keys that windows have.
+- in place: the same without gradients on a CPU, a few windows at a time in one buffer that stays in the cache, so
+  memory does not grow with the map either.
 - fused: one scaled_dot_product_attention with the bias as its mask, for CUDA.
 Whatever masks scores (shifts, invalid keys) travels as more channels of query and key, so no mask a window exists.
+Only the in-place way may be given masks instead: there they are added to the few windows that need one.
 
 Shapes: M windows, h heads, P target cells, N source cells, d query/key channels, e value channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hriusr.blocks.windows import ShiftRegions
+
 MASKED = -1e4  # added to a masked score: its exp() is 0 in every format, and it fits into fp16
-_CHUNK_BYTES = 4 << 20  # scores computed at a time without gradients: a few times the L2 cache of a core
+_CHUNK_BYTES = 3 << 19  # scores computed at a time without gradients: they stay in the L2 cache of a core
 _HEAD_ALIGNMENT = 8  # fused CUDA kernels want channels in multiples of 8
 
 
@@ -26,24 +30,33 @@ def attend(
     v_MhNe: Tensor,
     bias: Tensor | None = None,
     *,
+    scale: float = 1.0,
     renorm: str = "softmax",
     keep_MPN: Tensor | None = None,
+    masks: Mapping[int, Tensor] | None = None,
     fused: bool | None = None,
 ) -> Tensor:
-    """Weight values by renormalised scores q k^T + bias, window by window.
+    """Weight values by renormalised scores scale q k^T + bias, window by window.
 
     Args:
-        q_MhPd: queries, already scaled.
+        q_MhPd: queries.
         k_MhNd: keys.
         v_MhNe: values.
         bias: added to the scores: (h, P, N) for every window alike, or (M, h, P, N).
+        scale: what products of query and key are multiplied by.
         renorm: "softmax", or "l2": t / (||t||_2 + 1) over the kept scores t of a target cell, signed.
         keep_MPN: for "l2", 1 where a score counts and 0 where it does not.
+        masks: window number -> (P, N) to add to its scores; only where computes_in_place holds.
         fused: force the fused or the explicit way; None takes the faster one.
 
     Returns:
         y_MhPe.
     """
+    if fused is None and renorm == "softmax" and computes_in_place(q_MhPd):
+        return _attend_in_place(q_MhPd, k_MhNd, v_MhNe, bias, scale, masks or {})
+    assert not masks, "masks are for the in-place way"
+    if scale != 1:
+        q_MhPd = q_MhPd * scale
     if fused is None:
         fused = q_MhPd.is_cuda and renorm == "softmax"
     if fused:
@@ -57,6 +70,73 @@ def attend(
     num_windows, num_heads, num_targets = q_MhPd.shape[:3]
     scores_per_window = num_heads * num_targets * k_MhNd.shape[2]
     return in_parts(attend_part, num_windows, scores_per_window, q_MhPd.dtype, q_MhPd.device)
+
+
+def attend_shifted(
+    q_MhPd: Tensor,
+    k_MhNd: Tensor,
+    v_MhNe: Tensor,
+    bias: Tensor | None,
+    regions: ShiftRegions | None,
+    numbers: range,
+    grid: tuple[int, int],
+    *,
+    scale: float = 1.0,
+) -> Tensor:
+    """Attend inside windows of a rolled map, without looking across the cut; softmax.
+
+    Args:
+        q_MhPd: queries.
+        k_MhNd: keys.
+        v_MhNe: values.
+        bias: see attend.
+        regions: where the cut goes; None for a map that is not rolled.
+        numbers: of the windows, by map, then row-major; whole maps but where computes_in_place holds.
+        grid: windows down and across a map.
+        scale: see attend.
+    """
+    if regions is None:
+        return attend(q_MhPd, k_MhNd, v_MhNe, bias, scale=scale)
+    if computes_in_place(q_MhPd):
+        masks = regions.masks(numbers, grid, MASKED)
+        return attend(q_MhPd, k_MhNd, v_MhNe, bias, scale=scale, masks=masks)
+    q_MhPd, k_MhNd = regions.extend(q_MhPd * scale, k_MhNd, grid, MASKED)
+    return attend(q_MhPd, k_MhNd, v_MhNe, bias)
+
+
+def windows_at_once(num_heads: int, num_targets: int, num_sources: int) -> int:
+    """Return how many windows go through a unit together where computes_in_place holds."""
+    return max(2 * _CHUNK_BYTES // (4 * num_heads * num_targets * num_sources), 1)
+
+
+def computes_in_place(x: Tensor) -> bool:
+    """Whether attention over such a tensor may reuse one buffer: on a CPU, eagerly, without gradients."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def _attend_in_place(
+    q_MhPd: Tensor, k_MhNd: Tensor, v_MhNe: Tensor, bias: Tensor | None, scale: float, masks: Mapping[int, Tensor]
+) -> Tensor:
+    num_windows, num_heads, num_targets, num_keys = *q_MhPd.shape[:3], k_MhNd.shape[2]
+    length = max(_CHUNK_BYTES // (num_heads * num_targets * num_keys * q_MhPd.element_size()), 1)
+    buffer = q_MhPd.new_empty(min(length, num_windows) * num_heads, num_targets, num_keys)
+    y_MhPe = v_MhNe.new_empty(*q_MhPd.shape[:3], v_MhNe.shape[3])
+    bias = None if bias is None else bias.to(q_MhPd.dtype)
+    for start in range(0, num_windows, length):
+        part = slice(start, start + length)
+        # A single window's heads are a batch as they lie; several windows' are copied together, inside the cache
+        q_BPd, k_BNd, v_BNe = (x[part].flatten(0, 1) for x in (q_MhPd, k_MhNd, v_MhNe))
+        scores_BPN = buffer[: len(q_BPd)]
+        torch.baddbmm(scores_BPN, q_BPd, k_BNd.transpose(1, 2), beta=0, alpha=scale, out=scores_BPN)
+        scores_MhPN = scores_BPN.unflatten(0, (-1, num_heads))
+        if bias is not None:
+            scores_MhPN += bias[part] if bias.dim() == 4 else bias
+        for index, scores_hPN in enumerate(scores_MhPN, start):
+            if index in masks:
+                scores_hPN += masks[index]
+        torch.softmax(scores_BPN, -1, out=scores_BPN)
+        y_MhPe[part] = torch.bmm(scores_BPN, v_BNe).unflatten(0, (-1, num_heads))
+    return y_MhPe
 
 
 def in_parts(

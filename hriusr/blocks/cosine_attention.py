@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
 from hriusr.blocks.relative import AxisGeometry, pair_table
-from hriusr.blocks.windows import ShiftRegions, window_merge, window_partition
+from hriusr.blocks.windows import ShiftRegions, map_windows
 
 _LARGEST_LOGIT_SCALE = math.log(100)
 _HIDDEN_FEATURES = 512
@@ -68,20 +68,22 @@ class CosineWindowAttention(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape; H and W are multiples of window_size."""
-        height, width = x_BHWC.shape[1:3]
-        shift = self.shift_size
-        x_MNC = window_partition(x_BHWC.roll((-shift, -shift), (1, 2)) if shift else x_BHWC, self.window_size)
-        bias = None if self.q_bias is None else torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x_MNC, self.qkv.weight, bias)
-        q_MhNd, k_MhNd, v_MhNd = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        # float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
-        q_MhNd = (F.normalize(q_MhNd.float(), dim=-1) * self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp()).to(
-            qkv.dtype
-        )
-        k_MhNd = F.normalize(k_MhNd.float(), dim=-1).to(qkv.dtype)
-        if self.regions is not None:
-            grid = (height // self.window_size, width // self.window_size)
-            q_MhNd, k_MhNd = self.regions.extend(q_MhNd, k_MhNd, grid, MASKED)
-        y_MNC = attend(q_MhNd, k_MhNd, v_MhNd, self.relative_bias()).transpose(1, 2).flatten(2)
-        y_BHWC = window_merge(self.proj(y_MNC), self.window_size, height, width)
-        return y_BHWC.roll((shift, shift), (1, 2)) if shift else y_BHWC
+        grid = (x_BHWC.shape[1] // self.window_size, x_BHWC.shape[2] // self.window_size)
+        qkv_bias = None
+        if self.q_bias is not None:
+            qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        bias_hNN = self.relative_bias()
+        logit_scale = self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp()
+
+        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+            qkv = F.linear(x_MNC, self.qkv.weight, qkv_bias)
+            q_MhNd, k_MhNd, v_MhNd = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            # float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
+            q_MhNd = (F.normalize(q_MhNd.float(), dim=-1) * logit_scale).to(qkv.dtype)
+            k_MhNd = F.normalize(k_MhNd.float(), dim=-1).to(qkv.dtype)
+            y_MhNd = attend_shifted(q_MhNd, k_MhNd, v_MhNd, bias_hNN, self.regions, numbers, grid)
+            return self.proj(y_MhNd.transpose(1, 2).flatten(2))
+
+        at_once = windows_at_once(*bias_hNN.shape) if computes_in_place(x_BHWC) else None
+        window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
+        return map_windows(x_BHWC, window, shift, attend_cells, windows_at_once=at_once)

@@ -5,6 +5,10 @@ Parameter names are Swin's: `fc1`, `fc2`.
 
 from torch import Tensor, nn
 
+from hriusr.blocks.attention_core import computes_in_place
+
+_PART_BYTES = 1 << 20  # hidden features computed at a time without gradients
+
 
 class Mlp(nn.Module):
     """Two linear layers with a GELU between them.
@@ -29,4 +33,15 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to (..., C); the caller adds the residual."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        if not computes_in_place(x):
+            return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+        # Without gradients a part of the positions at a time: the hidden channels stay in the cache
+        x_PC = x.flatten(0, -2)
+        num_rows = max(_PART_BYTES // (4 * self.fc1.out_features), 1)
+        y_PC = None
+        for start in range(0, len(x_PC), num_rows):
+            y_part = self.drop(self.fc2(self.drop(self.act(self.fc1(x_PC[start : start + num_rows])))))
+            if y_PC is None:
+                y_PC = y_part.new_empty(x_PC.shape)
+            y_PC[start : start + num_rows] = y_part
+        return y_PC.view(x.shape)

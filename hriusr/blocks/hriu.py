@@ -15,10 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend, computing_dtype, in_parts, take
+from hriusr.blocks.attention_core import (
+    MASKED,
+    attend,
+    attend_shifted,
+    computes_in_place,
+    computing_dtype,
+    in_parts,
+    take,
+    windows_at_once,
+)
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TABLES, TERMS, PreparedTables, RelativeScores, ScoreParts
-from hriusr.blocks.windows import ShiftRegions, pair, window_merge, window_partition
+from hriusr.blocks.windows import ShiftRegions, map_windows, pair, roll_windows, window_merge, window_partition
 
 RENORMS = ("softmax", "l2")
 
@@ -117,11 +126,47 @@ class HRIU(nn.Module):
         """
         if (memory is not None) != (self.memory_scores is not None):
             raise ValueError("memory must be given to a unit built with_memory=True, and to no other")
+        is_plain = valid_BHW is None and memory is None and not (self.training and self.dropout)
+        is_whole = all(size % side == 0 for size, side in zip(x_BHWC.shape[1:3], self.source_size, strict=True))
+        # full tables are far larger than the scores of a window: read once, not once a part
+        if (
+            computes_in_place(x_BHWC)
+            and is_plain
+            and is_whole
+            and self.renorm == "softmax"
+            and self.scores.tables != "full"
+        ):
+            return self._run_in_parts(x_BHWC)
         return self._run(x_BHWC, valid_BHW, memory)[0]
 
     def encode(self, x_BHWC: Tensor, valid_BHW: Tensor | None = None) -> tuple[Tensor, Memory]:
         """Attend as forward does, and return the keys and values for a decoder too."""
         return self._run(x_BHWC, valid_BHW, None, keeps_memory=True)
+
+    def _run_in_parts(self, x_BHWC: Tensor) -> Tensor:
+        """Do what _run does for whole, valid windows, some at a time: what lies between stays in the cache."""
+        grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
+        tables = self.scores.prepare(computing_dtype(x_BHWC))
+
+        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+            parts = self._project(x_MNC)
+            score = self.scores(parts.get("q1"), parts.get("q2"), parts.get("k1"), parts.get("k3"), tables)
+            y_MhPd = attend_shifted(*score[:2], parts["value"], score.bias, self.regions, numbers, grid)
+            return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
+
+        return map_windows(
+            x_BHWC,
+            self.source_size,
+            self.source_shift,
+            attend_cells,
+            target_size=self.target_size,
+            windows_at_once=windows_at_once(*tables.bias.shape),
+        )
+
+    def _project(self, x_MNC: Tensor) -> dict[str, Tensor]:
+        """Return the parts by name, (M, h, N, d) each."""
+        projected = self.project_in(x_MNC).unflatten(-1, (len(self.parts), self.num_heads, self.head_dim))
+        return dict(zip(self.parts, projected.permute(2, 0, 3, 1, 4).unbind(0), strict=True))
 
     def _run(
         self, x_BHWC: Tensor, valid_BHW: Tensor | None, memory: Memory | None, keeps_memory: bool = False
@@ -129,10 +174,10 @@ class HRIU(nn.Module):
         height, width = x_BHWC.shape[1:3]
         x_BHWC, valid_BHW = _pad_to_windows(x_BHWC, valid_BHW, self.source_size)
         grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
-        x_MNC = window_partition(_roll(x_BHWC, self.source_shift, -1), self.source_size)
+        x_MNC = window_partition(roll_windows(x_BHWC, self.source_shift, -1), self.source_size)
         valid_MN = None
         if valid_BHW is not None:
-            valid_BHW1 = _roll(valid_BHW.unsqueeze(-1), self.source_shift, -1)
+            valid_BHW1 = roll_windows(valid_BHW.unsqueeze(-1), self.source_shift, -1)
             valid_MN = window_partition(valid_BHW1, self.source_size).squeeze(-1).to(x_MNC.dtype)
         dtype = computing_dtype(x_MNC)
         tables = self.scores.prepare(dtype)
@@ -148,7 +193,7 @@ class HRIU(nn.Module):
             y_MPC = in_parts(attend_part, x_MNC.shape[0], scores_per_window, dtype, x_MNC.device)
 
         map_size = (grid[0] * self.target_size[0], grid[1] * self.target_size[1])
-        y_BHWC = _roll(window_merge(y_MPC, self.target_size, *map_size), self.target_shift, 1)
+        y_BHWC = roll_windows(window_merge(y_MPC, self.target_size, *map_size), self.target_shift, 1)
         out_height, out_width = self.output_size(height, width)
         if (out_height, out_width) != map_size and not torch.compiler.is_exporting():
             y_BHWC = y_BHWC[:, :out_height, :out_width]
@@ -164,8 +209,7 @@ class HRIU(nn.Module):
         part: slice | None,
     ) -> tuple[Tensor, Memory]:
         """Attend in some windows, those of `part` of the batch (None: all); return y_MPC, and their keys and values."""
-        projected = self.project_in(x_MNC).unflatten(-1, (len(self.parts), self.num_heads, self.head_dim))
-        parts = dict(zip(self.parts, projected.permute(2, 0, 3, 1, 4).unbind(0), strict=True))  # MhNd each
+        parts = self._project(x_MNC)
         own = Memory(parts.get("k1"), parts.get("k3"), parts["value"], valid_MN)
         score = self.scores(parts.get("q1"), parts.get("q2"), own.k1, own.k3, tables)
         value, key_valid_MN = own.value, self._drop_keys(valid_MN, own.value)
@@ -270,10 +314,6 @@ def _checked_terms(terms: str | None, is_resizing: bool) -> str:
             f"terms (={terms!r}) must be 'm' when source and target windows differ: target cells have no queries"
         )
     return terms
-
-
-def _roll(x_BHWC: Tensor, shift_size: tuple[int, int], sign: int) -> Tensor:
-    return x_BHWC.roll((sign * shift_size[0], sign * shift_size[1]), (1, 2)) if any(shift_size) else x_BHWC
 
 
 def _pad_to_windows(

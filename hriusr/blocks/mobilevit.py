@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend
+from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
 from hriusr.blocks.swin_groups import SwinBlock, alternating_shift, channels_first, channels_last
-from hriusr.blocks.windows import ShiftRegions, window_merge, window_partition
+from hriusr.blocks.windows import ShiftRegions, map_windows
 
 
 def unfold_patches(x_BHWC: Tensor, patch_size: int) -> Tensor:
@@ -73,16 +73,17 @@ class PatchAttention(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape; H and W are multiples of the window."""
-        height, width = x_BHWC.shape[1:3]
-        shift = self.shift_size
-        x_MNC = window_partition(x_BHWC.roll((-shift, -shift), (1, 2)) if shift else x_BHWC, self.window_size)
-        q, k, v = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # MhNd each
-        q = q * self.scale
-        if self.regions is not None:
-            q, k = self.regions.extend(q, k, (height // self.window_size, width // self.window_size), MASKED)
-        y_MNC = self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
-        y_BHWC = window_merge(y_MNC, self.window_size, height, width)
-        return y_BHWC.roll((shift, shift), (1, 2)) if shift else y_BHWC
+        grid = (x_BHWC.shape[1] // self.window_size, x_BHWC.shape[2] // self.window_size)
+
+        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+            qkv = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # MhNd each
+            y_MhNd = attend_shifted(*qkv.unbind(0), None, self.regions, numbers, grid, scale=self.scale)
+            return self.proj(y_MhNd.transpose(1, 2).flatten(2))
+
+        cells = self.window_size**2
+        at_once = windows_at_once(self.num_heads, cells, cells) if computes_in_place(x_BHWC) else None
+        window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
+        return map_windows(x_BHWC, window, shift, attend_cells, windows_at_once=at_once)
 
 
 class MobileViTBlock(nn.Module):

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H W pixels, multiples of the window
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.channel_attention import CAB
@@ -101,7 +102,8 @@ class HAB(nn.Module):
         """Return features of the same shape."""
         normed_BHWC = self.norm1(x_BHWC)
         convolved_BHWC = channels_last(self.conv_block(channels_first(normed_BHWC)))
-        x_BHWC = x_BHWC + self.drop_path(self.attn(normed_BHWC)) + self.conv_scale * convolved_BHWC
+        x_BHWC = x_BHWC + self.drop_path(self.attn(normed_BHWC))
+        x_BHWC = torch.add(x_BHWC, convolved_BHWC, alpha=self.conv_scale)
         return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
 
 

@@ -6,9 +6,9 @@ Shapes: B batch, C channels, H W pixels, M windows, N cells of a window, h heads
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import MASKED, attend, computing_dtype, in_parts, take
+from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
 from hriusr.blocks.relative import AxisGeometry, pair_table
-from hriusr.blocks.windows import ShiftRegions, pair, window_merge, window_partition
+from hriusr.blocks.windows import ShiftRegions, map_windows, pair
 
 
 class WindowAttention(nn.Module):
@@ -63,25 +63,14 @@ class WindowAttention(nn.Module):
         Returns:
             y_BHWC.
         """
-        height, width = x_BHWC.shape[1:3]
-        if self.shift_size:
-            x_BHWC = x_BHWC.roll((-self.shift_size, -self.shift_size), (1, 2))
-        x_MNC = window_partition(x_BHWC, self.window_size)
-        grid = (height // self.window_size[0], width // self.window_size[1])
-        dtype = computing_dtype(x_MNC)
-        bias_hPN = self.relative_bias().to(dtype)
+        grid = (x_BHWC.shape[1] // self.window_size[0], x_BHWC.shape[2] // self.window_size[1])
+        bias_hPN = self.relative_bias()
 
-        def attend_part(part: slice | None) -> Tensor:
-            qkv = self.qkv(take(x_MNC, part)).unflatten(-1, (3, self.num_heads, -1))
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # MhNd each
-            q = q * self.scale
-            if self.regions is not None:
-                q, k = self.regions.extend(q, k, grid, MASKED, part)
-            return self.proj(attend(q, k, v, bias_hPN).transpose(1, 2).flatten(2))
+        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+            qkv = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # MhNd each
+            y_MhNd = attend_shifted(*qkv.unbind(0), bias_hPN, self.regions, numbers, grid, scale=self.scale)
+            return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 
-        scores_per_window = self.num_heads * x_MNC.shape[1] ** 2
-        y_MNC = in_parts(attend_part, x_MNC.shape[0], scores_per_window, dtype, x_MNC.device)
-        y_BHWC = window_merge(y_MNC, self.window_size, height, width)
-        if self.shift_size:
-            y_BHWC = y_BHWC.roll((self.shift_size, self.shift_size), (1, 2))
-        return y_BHWC
+        shift = (self.shift_size, self.shift_size)
+        at_once = windows_at_once(*bias_hPN.shape) if computes_in_place(x_BHWC) else None
+        return map_windows(x_BHWC, self.window_size, shift, attend_cells, windows_at_once=at_once)
