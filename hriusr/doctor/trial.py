@@ -107,8 +107,8 @@ def try_steps(model: RestorationModel, batch: Batch, report: Report) -> StepCost
     accumulation, model.accumulation = model.accumulation, 1
     _step(model, batch, 1)  # allocates the optimiser's state, fills caches
     _check_loss(model, report)
-    _check_gradients(model, report)
     seconds, peaks = zip(*(_measured_step(model, batch, size) for size in (1, 2)), strict=True)
+    _check_gradients(model, report)  # now: behind a layer that starts at 0 there is no gradient in the first step
     model.accumulation = accumulation
     sample_bytes = max(0.0, peaks[1] - peaks[0])
     sample_seconds = max(seconds[1] - seconds[0], 0.1 * seconds[0])
@@ -195,8 +195,8 @@ def _check_gradients(model: RestorationModel, report: Report) -> None:
         report.add(
             "note",
             "network_g",
-            f"{len(idle)} of {len(trained)} parameters have gradient 0 in the first step, {_some(idle)}",
-            "usual where a later layer starts at 0; if it stays so they are not trained",
+            f"{len(idle)} of {len(trained)} parameters still have gradient 0 after some steps, {_some(idle)}",
+            "they are not trained: something they are multiplied with is 0, or an activation is dead",
             tuple(idle),
         )
 

@@ -59,19 +59,22 @@ def test_time_of_the_run_is_steps_and_validations(tried):
 
 
 class HalfUsed(torch.nn.Module):
-    """A network with a layer that nothing goes through, and another that starts at 0 behind it."""
+    """A network with a layer without gradient, one whose gradient is 0, and one behind a layer that starts at 0."""
 
     def __init__(self, upscale: int = 2):
         super().__init__()
         self.used = torch.nn.Conv2d(3, 3 * upscale**2, 3, padding=1)
         self.hidden = torch.nn.Conv2d(3, 3, 1)
+        self.dead = torch.nn.Conv2d(3, 3, 1)
         self.zero = torch.nn.Conv2d(3, 3, 1)
         torch.nn.init.zeros_(self.zero.weight)
         self.forgotten = torch.nn.Linear(2, 2)
         self.upscale = upscale
 
     def forward(self, x):
-        return torch.nn.functional.pixel_shuffle(self.used(x + self.zero(self.hidden(x))), self.upscale)
+        return torch.nn.functional.pixel_shuffle(
+            self.used(x + self.zero(self.hidden(x)) + 0 * self.dead(x)), self.upscale
+        )
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_parameters_without_gradient_are_named(tried, half_used):
     findings = at(tried(half_used), "network_g")
     assert [(finding.level, finding.examples) for finding in findings] == [
         ("warning", ("forgotten.weight", "forgotten.bias")),
-        ("note", ("hidden.weight", "hidden.bias")),
+        ("note", ("dead.weight", "dead.bias")),
     ]
 
 
