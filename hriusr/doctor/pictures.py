@@ -22,6 +22,8 @@ from hriusr.engine.build import build_dataset
 from hriusr.errors import HriusrError
 
 _MOST_GLANCES = 100_000  # pictures whose headers are read: 40 s on one core
+# datasets that make pictures as large as a patch needs
+_ENLARGING = ("ImageNetPairedDataset", "RealESRGANDataset")
 _MOST_SURPLUS = 12  # rows of a test picture that may be cut off; as PairedImageDataset has it
 
 
@@ -139,7 +141,8 @@ def _items(dataset: Any, dataset_opt: Mapping[str, Any]) -> list[Item]:
             Item(Source(pair.gt, databases[0]), Source(pair.lq, databases[1]) if pair.lq else None, scale)
             for pair in dataset.pairs
         ]
-    return [Item(Source(path, databases[1]), None, scale) for path in getattr(dataset, "paths", ())]
+    database = databases[1] if dataset_opt.get("dataroot_lq") else databases[0]  # RealESRGANDataset has gt alone
+    return [Item(Source(path, database), None, scale) for path in getattr(dataset, "paths", ())]
 
 
 def _spread(items: Sequence[Item], sample: int | None) -> tuple[list[Item], list[Item]]:
@@ -199,7 +202,7 @@ def _note_pictures(audit: Audit, dataset_opt: Mapping[str, Any], report: Report)
             report.add("error", key, *remedy_apart(problem), (facts.name,))
     group = _Grouped(audit, report)
     gt_size = int(dataset_opt.get("gt_size") or 0) if audit.is_training else 0
-    if gt_size and not dataset_opt.get("enlarge_small") and dataset_opt["type"] != "ImageNetPairedDataset":
+    if gt_size and not dataset_opt.get("enlarge_small") and dataset_opt["type"] not in _ENLARGING:
         group.note(
             "error",
             lambda facts: facts.size is not None and min(facts.size) < gt_size,

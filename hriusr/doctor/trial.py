@@ -144,8 +144,13 @@ _SMALLER_BATCH = "lower batch_size_per_gpu and set train.accumulation: the same 
 
 
 def _step(model: RestorationModel, batch: Batch, size: int) -> None:
-    model.feed_data({key: value[:size] for key, value in batch.items()})  # tensors and lists of names
+    model.feed_data({key: _first(value, size) for key, value in batch.items()})
     model.optimize_parameters(1)
+
+
+def _first(values: Any, size: int) -> Any:
+    """Return the first samples of what a batch holds: a tensor, a list of names, or a named tuple of these."""
+    return type(values)(*(value[:size] for value in values)) if hasattr(values, "_fields") else values[:size]
 
 
 def _measured_step(model: RestorationModel, batch: Batch, size: int) -> tuple[float, int]:
@@ -166,7 +171,7 @@ def _measured_step(model: RestorationModel, batch: Batch, size: int) -> tuple[fl
 def _check_loss(model: RestorationModel, report: Report) -> None:
     losses = {name: value for name, value in model.get_current_log().items() if name != "nonfinite_steps"}
     report.measure("step", **losses)
-    if model.guard.state_dict()["total"]:
+    if model.guard_counters()["total"]:
         report.add(
             "error",
             "train",

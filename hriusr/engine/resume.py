@@ -32,7 +32,8 @@ _NOT_LEARNED_FROM = {
     *("auto_resume", "rank", "world_size", "dist", "root_path", "is_train"),
 }
 _LOADING_ONLY = {"num_worker_per_gpu", "pin_memory", "prefetch_mode", "num_prefetch_queue", "cache", "name"}
-_STARTING_POINT = {"pretrain_network_g", "param_key_g", "strict_load_g", "resume_state"}
+_STARTING_POINT = {f"{key}_{kind}" for key in ("pretrain_network", "param_key", "strict_load") for kind in "gd"}
+_STARTING_POINT |= {"resume_state"}
 
 
 class Start(NamedTuple):

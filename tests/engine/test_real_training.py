@@ -1,11 +1,14 @@
 """Both stages of Real-HAT through the engine, with the keys of its own option files, and interrupted on the way."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from hriusr.cli.commands import app
 from hriusr.data.image_io import write_image
 from hriusr.engine import training_run
 from hriusr.engine.registered import registered_components
@@ -157,8 +160,6 @@ def as_mse(text):
 
 
 def losses(folder="experiments/real"):
-    import json
-
     lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key.startswith(("l_", "out_", "iter"))} for line in lines]
 
@@ -207,6 +208,14 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(load, stage, mo
     states = [f"experiments/{name}/training_states/6.state" for name in ("whole", "real")]
     whole, resumed = (torch.load(file, weights_only=True)["pair_pools"] for file in states)
     assert all(torch.equal(whole[0][name], resumed[0][name]) for name in ("lq", "gt"))
+
+
+def test_doctor_tries_a_step_of_it(load):
+    text = REAL_HAT_GAN.replace("    gt_size: 64\n", "    gt_size: 64\n    crop_pad_size: 64\n")
+    load(text=text)
+    result = CliRunner().invoke(app, ["doctor", "real.yml", "--json"])
+    measured = json.loads(result.stdout[result.stdout.index("{") :])["measured"]
+    assert {"l_g_pix", "l_g_gan", "l_d_real"} <= set(measured["step"]), result.output
 
 
 def test_lost_discriminator_is_named(load):
