@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import picture_reader, uses_lmdb
-from hriusr.data.degradations.draws import kernel_generator
+from hriusr.data.degradations.draws import SampleOrigin, kernel_generator
 from hriusr.data.degradations.kernels import draw_kernels
 from hriusr.data.degradations.settings import KernelSettings
 from hriusr.data.image_io import image_to_tensor
@@ -86,7 +86,7 @@ class RealESRGANDataset(Dataset):
             "kernel1": kernel1,
             "kernel2": kernel2,
             "sinc_kernel": sinc_kernel,
-            "sample": key,
+            "sample": SampleOrigin(key.seed, key.position),
             "gt_path": self.paths[key.index],
         }
 

@@ -48,7 +48,7 @@ class RealPairs:
         """Make a batch.
 
         Args:
-            data: gt (B, C, S, S), kernel1, kernel2, sinc_kernel (B, K, K), sample (SampleKey of tensors).
+            data: gt (B, C, S, S), kernel1, kernel2, sinc_kernel (B, K, K), sample (SampleOrigin of tensors).
 
         Returns:
             (lq, gt) of gt_size / scale and gt_size, on the device.

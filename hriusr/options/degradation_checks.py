@@ -107,6 +107,8 @@ def _check_kernels(options: Options, entry: str, problems: Problems) -> None:
         problems.error(
             (*path, key), f"datasets.{entry}.{key} has no effect: {DEGRADING_DATASET} has no lq; leave it out"
         )
+    if dataset.progressive:
+        problems.error((*path, "progressive"), f"datasets.{entry}.progressive: {DEGRADING_DATASET} has one patch size")
     for suffix in ("", "2"):
         kinds, weights = getattr(dataset, f"kernel_list{suffix}"), getattr(dataset, f"kernel_prob{suffix}")
         count = 6 if kinds is None else len(kinds)

@@ -237,6 +237,7 @@ def test_lost_discriminator_is_named(load):
         ("gray_noise_prob: 0.4", "gray_noise_prob: 1.4", "gray_noise_prob (=1.4): must be less than or equal to 1"),
         ("kernel_prob: [0.45, 0.25, 0.12, 0.03, 0.12,", "kernel_prob: [", "needs one number for each of the 6"),
         ("kernel_list: ['iso',", "kernel_list: ['is',", "datasets.train.kernel_list.0 (='is')"),
+        ("    use_rot: False", "    progressive: [{iter: 1, gt_size: 32}]", "RealESRGANDataset has one patch size"),
         ("blur_kernel_size: 21", "blur_kernel_size: 20", "blur_kernel_size (=20): must be odd"),
         ("network_d: {type: UNetDiscriminatorSN,", "network_d: {type: UNetDiscriminator,", "unknown network"),
         ("num_feat: 4", "num_feats: 4", "network UNetDiscriminatorSN has no argument 'num_feats'"),

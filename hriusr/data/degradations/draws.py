@@ -17,6 +17,13 @@ _POOL_STREAM = 3
 _KERNEL_STREAM = 4
 
 
+class SampleOrigin(NamedTuple):
+    """Where the random numbers of a sample come from; in a batch, tensors (B,) int64 that stay on the CPU."""
+
+    seed: int
+    position: int
+
+
 class StageDraw(NamedTuple):
     """One round.
 
