@@ -28,8 +28,8 @@ T = TypeVar("T")
 _TIMEOUT = 1800  # seconds
 _PATIENCE = 2  # seconds that a process gives another to say what went wrong
 _LINGERING = 0.5  # seconds that process 0, where the store may be, lets the others read what it says
-_FIRST_ERROR = "hriusr/error_of_process_0"
-_ANY_ERROR = "hriusr/error"
+_FIRST_ERROR = "error_of_process_0"
+_ANY_ERROR = "error"
 # what gloo, nccl and the store say when the other end is gone or silent
 _LOST = re.compile(
     r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|[Tt]imed out|recvValue|sendBytes", re.DOTALL
@@ -208,9 +208,10 @@ def _connect(opt: Mapping[str, Any]) -> dist.Store:
 
         store, rank, count = next(rendezvous("env://", rank, count, timeout=timeout))
         store.set_timeout(timeout)
-        dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=timeout
-        )
+        # torchrun's store outlives a restart: what an earlier attempt left there must not be met again
+        store = dist.PrefixStore(f"hriusr/attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        group_store = dist.PrefixStore("group", store)
+        dist.init_process_group(backend, store=group_store, rank=rank, world_size=count, timeout=timeout)
     except (RuntimeError, ValueError, OSError) as error:
         raise HriusrError(
             f"process {rank} of {count} cannot join the others at {address}:{port}: {_first_line(error)}. Are all "

@@ -376,3 +376,20 @@ def test_only_the_first_process_speaks(run_opt, train_together, capfd):
     train_together(2, run_opt(train__total_iter=1), lambda rank: logging.getLogger("hriusr").setLevel(logging.INFO))
     assert capfd.readouterr().err.count("weights: ") == 1
     assert len(list(Path("experiments/tiny").glob("train_*.log"))) == 1
+
+
+def test_restarted_processes_do_not_meet_what_the_first_ones_left(run_opt, monkeypatch):
+    """torchrun keeps one store over its restarts; with stale addresses in it the processes would wait for ever."""
+    opt, port = run_opt(), free_port()
+    store = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+
+    def work(rank):
+        os.environ["MASTER_PORT"] = str(port)
+        with joined_processes({**opt, "dist": True, "rank": rank, "world_size": 2}) as processes:
+            return processes.gather(rank)
+
+    for restart in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restart)
+        assert run_processes(2, work, timeout=30) == [[0, 1], [0, 1]]
+    del store
