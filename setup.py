@@ -30,6 +30,7 @@ setup(
             "spandrel>=0.4",
             "timm>=1.0",
             "schedulefree>=1.3",
+            "tifffile>=2023.7",  # what our TIFFs are compared with
             "pytorch-msssim>=1.0",  # what our SSIM losses are compared with
         ],
         "wandb": ["wandb>=0.16"],

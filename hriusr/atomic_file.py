@@ -5,8 +5,10 @@ A leaf like errors.py: every layer but blocks may import it.
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -23,25 +25,48 @@ def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
     Raises:
         HriusrError: the disk is full, or the folder cannot be written; the message names the file and its size.
     """
+    with replacing(path, num_bytes=memoryview(content).nbytes) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: str | Path, *, num_bytes: int | None = None) -> Iterator[BinaryIO]:
+    """Give a file to write piece by piece, which takes the path's place when the block ends without an error.
+
+    Args:
+        path: the file's place; its folder is made where it is missing.
+        num_bytes: how large it will be, for the message of an error.
+
+    Yields:
+        A new file beside its place, to be written and read.
+
+    Raises:
+        HriusrError: for every OSError, also of the block: the disk is full, or the folder cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
+        with open(temporary, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        megabytes = memoryview(content).nbytes / 1e6
+        _remove(temporary)
+        size = "" if num_bytes is None else f" ({num_bytes / 1e6:.1f} MB)"
         raise HriusrError(
-            f"cannot write {path} ({megabytes:.1f} MB): {error.strerror or error}; what stood there before is untouched"
+            f"cannot write {path}{size}: {error.strerror or error}; what stood there before is untouched"
         ) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # the folder may be what cannot be reached
+        temporary.unlink(missing_ok=True)
 
 
 def torch_bytes(content: Any) -> memoryview:

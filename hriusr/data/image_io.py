@@ -106,7 +106,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises:
         DataError: the file is missing or its header is no picture's.
     """
-    _raise_pillows_limit()
+    raise_pillows_limit()
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -261,7 +261,7 @@ def _turn_upright(image_HWC: np.ndarray, content: bytes) -> np.ndarray:
     """Apply the orientation in the EXIF of a JPEG, WebP or PNG."""
     if not any(mark in content for mark in (b"Exif\0\0", b"EXIF", b"eXIf")):
         return image_HWC
-    _raise_pillows_limit()
+    raise_pillows_limit()
     try:
         with Image.open(io.BytesIO(content)) as image:
             orientation = _orientation(image)
@@ -277,7 +277,7 @@ def _turn_upright(image_HWC: np.ndarray, content: bytes) -> np.ndarray:
 
 
 @functools.cache
-def _raise_pillows_limit() -> None:
+def raise_pillows_limit() -> None:
     """Let Pillow open the headers of all pictures that OpenCV can decode."""
     Image.MAX_IMAGE_PIXELS = 2**30
 

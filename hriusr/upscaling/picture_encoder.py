@@ -1,0 +1,167 @@
+"""From a raw scratch file of pixels to a picture file, row by row: memory does not grow with the picture.
+
+All formats but JPEG (and GIF, which has 256 colours) are written without loss.
+"""
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from hriusr.atomic_file import replacing
+from hriusr.errors import HriusrError
+from hriusr.upscaling.picture_formats import check_target
+from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
+from hriusr.upscaling.vips import FORMATS, load_vips, vips_reason
+
+_BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
+_BMP_ROWS = 256
+
+
+def encode_picture(
+    raw_path: str | Path,
+    shape: tuple[int, int, int, int],
+    dtype: np.dtype | type,
+    metadata: PictureMetadata,
+    target: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    jpeg_quality: int = 95,
+) -> None:
+    """Encode the pixels of a raw file, whole or not at all; makes the target's folder.
+
+    Args:
+        raw_path: pixels as numpy's tofile writes them, in this machine's order of bytes.
+        shape: (frames, H, W, C): C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA, not multiplied by alpha.
+        dtype: uint8, uint16 or float32 (0..1, also beyond).
+        metadata: what the file should say beside its pixels, as PictureSource has it.
+        target: the suffix decides on the format.
+        size: (height, width) of the result; None: that of the raw file. Smaller by Lanczos 3, larger by bicubic,
+            colours weighted by alpha.
+        jpeg_quality: 0..100, for JPEG.
+
+    Raises:
+        DataError: the format cannot hold the picture; see check_target to know before computing.
+        HriusrError: the disk is full, or the folder not writable.
+    """
+    num_frames, height, width, num_channels = shape
+    target = Path(target)
+    dtype = np.dtype(dtype)
+    new_height, new_width = size or (height, width)
+    check_target(target, new_height, new_width, dtype, num_channels in (2, 4), num_frames)
+    vips = load_vips()
+    try:
+        image = vips.Image.rawload(
+            str(raw_path),
+            width,
+            height * num_frames,
+            num_channels,
+            format=FORMATS[dtype],
+            interpretation=_interpretation(num_channels, dtype),
+        )
+        if (new_height, new_width) != (height, width):
+            image = _resize(image, num_frames, new_height, new_width, dtype)
+        image = with_metadata(image, metadata, num_frames=num_frames)
+        with replacing(target) as file:
+            if target.suffix.lower() == ".bmp":
+                _write_bmp(image, file)
+            else:
+                saver, settings = _saver(target.suffix.lower(), image, dtype, jpeg_quality, metadata)
+                target_of_vips = vips.Target.new_to_descriptor(file.fileno())
+                getattr(image, f"{saver}_target")(target_of_vips, **settings)
+    except vips.Error as error:
+        reason = "No space left on device" if "No space left" in str(error) else vips_reason(error)
+        raise HriusrError(f"cannot write {target}: {reason}; what stood there before is untouched") from error
+
+
+def _interpretation(num_channels: int, dtype: np.dtype) -> str:
+    grey, colour = {"uint8": ("b-w", "srgb"), "uint16": ("grey16", "rgb16"), "float32": ("b-w", "scrgb")}[dtype.name]
+    return grey if num_channels <= 2 else colour
+
+
+def _saver(
+    suffix: str, image: Any, dtype: np.dtype, jpeg_quality: int, metadata: PictureMetadata
+) -> tuple[str, Mapping[str, Any]]:
+    """Choose libvips' operation and its settings."""
+    if suffix == ".png":
+        return "pngsave", {"compression": 3, "filter": "all"}
+    if suffix in (".jpg", ".jpeg"):
+        return "jpegsave", {"Q": jpeg_quality, "optimize_coding": True}
+    if suffix == ".webp":
+        return "webpsave", {"lossless": True, "exact": True}
+    if suffix == ".gif":
+        return "gifsave", {}
+    num_bytes = image.height * image.width * image.bands * dtype.itemsize
+    settings = {
+        "compression": "deflate",
+        "predictor": "none" if dtype.kind == "f" else "horizontal",  # few programs know the one for floats
+        "bigtiff": num_bytes >= _BIGTIFF_FROM,
+    }
+    if metadata.resolution_unit is not None:
+        settings["resunit"] = "cm" if metadata.resolution_unit == "cm" else "inch"
+    return "tiffsave", settings
+
+
+def _resize(image: Any, num_frames: int, height: int, width: int, dtype: np.dtype) -> Any:
+    """Resample each frame by itself; results of whole numbers are rounded and stay in range."""
+    old_height = image.height // num_frames
+    greatest = np.iinfo(dtype).max if dtype.kind == "u" else 1.0
+    has_alpha = image.bands in (2, 4)
+    interpretation = image.interpretation
+    frames = []
+    for number in range(num_frames):
+        frame = image.crop(0, number * old_height, image.width, old_height) if num_frames > 1 else image
+        if has_alpha:
+            frame = frame.premultiply(max_alpha=greatest)
+        frame = _resample(frame.cast("float"), height, width)
+        if has_alpha:
+            alpha = frame[frame.bands - 1]
+            alpha = (alpha < 0).ifthenelse(0, (alpha > greatest).ifthenelse(greatest, alpha))
+            frame = frame[: frame.bands - 1].bandjoin(alpha).unpremultiply(max_alpha=greatest)
+        frames.append(frame.rint().cast(image.format) if dtype.kind == "u" else frame.cast("float"))
+    joined = frames[0] if num_frames == 1 else type(image).arrayjoin(frames, across=1)
+    return joined.copy(interpretation=interpretation)
+
+
+def _resample(image: Any, height: int, width: int) -> Any:
+    """Shrink by Lanczos 3, then enlarge by bicubic, with pixel centres as all others have them.
+
+    libvips' own enlarging (resize) lies up to half a pixel beside.
+    """
+    shrink_x, shrink_y = min(1.0, width / image.width), min(1.0, height / image.height)
+    if min(shrink_x, shrink_y) < 1:
+        image = image.resize(shrink_x, vscale=shrink_y, kernel="lanczos3")
+    if (image.height, image.width) == (height, width):
+        return image
+    return image.affine(
+        [width / image.width, 0, 0, height / image.height],
+        interpolate=load_vips().Interpolate.new("bicubic"),
+        idx=0.5,
+        idy=0.5,
+        odx=-0.5,
+        ody=-0.5,
+        oarea=[0, 0, width, height],
+        extend="copy",
+    )
+
+
+def _write_bmp(image: Any, file: BinaryIO) -> None:
+    """Write a BMP (BITMAPINFOHEADER): 24 bits, or 8 with a grey palette; rows upwards, in units of 4 bytes."""
+    num_channels = image.bands
+    row_bytes = -(-image.width * num_channels // 4) * 4
+    palette = b"" if num_channels == 3 else bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
+    offset, num_bytes = 54 + len(palette), row_bytes * image.height
+    resolution = (round(image.xres * 1000), round(image.yres * 1000))
+    file.write(struct.pack("<2sIHHI", b"BM", offset + num_bytes, 0, 0, offset))
+    file.write(
+        struct.pack("<IiiHHIIiiII", 40, image.width, image.height, 1, 8 * num_channels, 0, num_bytes, *resolution, 0, 0)
+    )
+    file.write(palette)
+    for stop in range(image.height, 0, -_BMP_ROWS):
+        start = max(0, stop - _BMP_ROWS)
+        rows_HWC = image.crop(0, start, image.width, stop - start).numpy().reshape(stop - start, image.width, -1)
+        rows = np.zeros((stop - start, row_bytes), np.uint8)
+        rows[:, : image.width * num_channels] = rows_HWC[::-1, :, ::-1].reshape(stop - start, -1)
+        file.write(rows.tobytes())
