@@ -16,8 +16,8 @@ class PictureMetadata:
     """What goes from the source to the result.
 
     Attributes:
-        fields: by libvips' names: bytes for ICC profile, EXIF, XMP and IPTC, text, delays of frames (milliseconds) and how
-            often they are repeated (0: for ever).
+        fields: by libvips' names: bytes for ICC profile, EXIF, XMP and IPTC, text, delays of frames (milliseconds)
+            and how often they are repeated (0: for ever).
         pixels_per_mm: horizontal and vertical resolution of a print.
         resolution_unit: "in" or "cm" where the file says which; None: it does not.
     """
