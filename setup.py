@@ -24,7 +24,9 @@ setup(
     extras_require={
         "optimizers": ["timm>=1.0", "schedulefree>=1.3"],  # Adan and Lion; AdamWScheduleFree
         "spandrel": ["spandrel>=0.4"],  # hriusr.spandrel_plugin
+        "video": ["av>=14"],  # videos for `hriusr upscale`
         "test": [
+            "av>=14",
             "pytest>=8",
             "ruff>=0.6",
             "spandrel>=0.4",

@@ -1,6 +1,9 @@
 """Fixtures shared by all tests: real photographs, the optional benchmark pictures, seeds."""
 
+import contextlib
 import os
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +37,21 @@ def shared_data() -> Path:
         if candidate and (Path(candidate) / "benchmarks" / "Set5" / "HR").is_dir():
             return Path(candidate)
     pytest.skip("no benchmark pictures: set HRIUSR_TEST_DATA to a folder with benchmarks/Set5")
+
+
+@pytest.fixture
+def file_size_limit():
+    """Return a context manager: no file grows beyond so many bytes, and writing fails as it does on a full disk."""
+
+    @contextlib.contextmanager
+    def limit(num_bytes):
+        previous = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, previous[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, previous)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limit

@@ -1,36 +1,42 @@
-"""Which picture becomes which file: `hriusr upscale` decides on every name before it computes anything.
+"""Which file becomes which: `hriusr upscale` decides on every name before it computes anything.
 
-No result ever has the name of a picture that is an input of the same run.
+No result ever has the name of a file that is an input of the same run.
 """
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
-from hriusr.data.image_io import IMAGE_SUFFIXES, list_images
-from hriusr.errors import DataError, OptionsError
+from hriusr.errors import DataError, HriusrError, OptionsError
+from hriusr.upscaling.inputs import VIDEO_SUFFIXES, InputGroup, find_inputs
+from hriusr.upscaling.picture_formats import TARGET_FORMATS
+from hriusr.upscaling.picture_source import open_source
+from hriusr.upscaling.video_formats import VIDEO_TARGETS
 
 _KEPT_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp")  # lossless as we write them; others become .png
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to upscale.
+    """One picture or video to upscale.
 
     Attributes:
-        source: the picture.
+        source: the file.
         target: where its result goes.
-        name: what messages call it: the path below the input folder.
+        name: what messages call it: its path below the folder or pattern that was given.
         replaces_input: whether the target is itself an input of this run, which must not be overwritten.
+        is_video: whether source and target are videos.
     """
 
     source: Path
     target: Path
     name: str
     replaces_input: bool = False
+    is_video: bool = False
 
 
 @dataclass
@@ -38,138 +44,185 @@ class JobList:
     """What is to be done, and what was decided on the way.
 
     Attributes:
-        jobs: in natural order of their names; no two have the same target.
+        jobs: in the order of the inputs, each input's in natural order of their names; no two have the same target.
         notes: decisions that a person should know of, one line each.
+        problems: (name, reason) of inputs that could not be found or read: failures, beside which the jobs can be done.
     """
 
     jobs: list[Job]
     notes: list[str] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """How results are named."""
+
+    mark: str
+    suffix: str | None
+    extension: str | None
+
+    def target(self, source: Path, folder: Path) -> Path:
+        """Name the result of a file in a folder."""
+        suffix = self.suffix
+        if suffix is None:
+            suffix = f"_{self.mark}" if _key(folder) == _key(source.parent) else ""
+        return folder / (source.stem + suffix + self._extension_of(source))
+
+    def _extension_of(self, source: Path) -> str:
+        own = source.suffix.lower()
+        if own in VIDEO_SUFFIXES:
+            kept = own if own in VIDEO_TARGETS else ".mkv"
+            return self.extension if self.extension in VIDEO_TARGETS else kept
+        if self.extension in TARGET_FORMATS:
+            return self.extension
+        return own if own in _KEPT_SUFFIXES or (own == ".gif" and _is_animated(source)) else ".png"
 
 
 def plan_jobs(
-    input_path: str | Path,
+    inputs: str | Path | Sequence[str | Path],
     output_path: str | Path | None,
     *,
-    scale: int,
+    scale: float,
+    mark: str | None = None,
     suffix: str | None = None,
     extension: str | None = None,
     recursive: bool = True,
 ) -> JobList:
-    """Name the result of each picture.
+    """Name the result of each picture and video.
 
     Args:
-        input_path: a picture or a folder of pictures.
-        output_path: for a picture a file or a folder, for a folder a folder. None: beside the picture, or a folder
-            `<input>_x<scale>` beside the input folder.
-        scale: the network's enlargement.
-        suffix: put behind each name, before its extension. None: `_x<scale>` where results lie beside the pictures,
+        inputs: a file, a folder or a pattern, or several of them; see find_inputs.
+        output_path: for a single file a file or a folder, else a folder: a folder's structure is kept in it, below the
+            folder's name where there are several inputs. None: beside the file, or for a folder a folder
+            `<input>_<mark>` beside it.
+        scale: the enlargement.
+        mark: what default names say of the size, such as "w4096". None: `x<scale>`.
+        suffix: put behind each name, before its extension. None: `_<mark>` where results lie beside their sources,
             else nothing. Without effect where output_path names a file.
-        extension: format of the results, "png" or ".png". None: that of the picture if it is lossless, else PNG.
-        recursive: also the folders below; their structure is kept.
+        extension: format of the results, "png" or ".png"; a picture's is for pictures, a video's for videos. None: that
+            of the source if it is lossless or an animation, else PNG; that of a video, or MKV.
+        recursive: also the folders below.
 
     Returns:
         Jobs whose targets differ from each other.
 
     Raises:
-        DataError: the input is missing, no picture or holds none, or the output is of the wrong kind.
-        OptionsError: unknown extension, or one that contradicts output_path.
+        DataError: nothing was found, or the output is of the wrong kind.
+        OptionsError: unknown extension, or one that contradicts output_path; a result would replace its own source.
     """
-    extension = _check_extension(extension)
-    source = Path(input_path)
-    if source.is_dir():
-        return _plan_folder(source, output_path, scale, suffix, extension, recursive)
-    if not source.exists():
-        raise DataError(f"{source} does not exist: check the path")
-    target = _file_target(source, output_path, scale, suffix, extension)
-    job = Job(source, target, source.name)
-    if _key(target) == _key(source):
-        raise OptionsError(f"the result would replace its own source {source}: choose another output or a suffix")
-    return JobList([job])
+    naming = _Naming(f"x{scale:g}" if mark is None else mark, suffix, _check_extension(extension))
+    found = find_inputs([inputs] if isinstance(inputs, str | Path) else inputs, recursive=recursive)
+    output = None if output_path is None else Path(output_path)
+    if len(found.groups) == 1 and found.groups[0].kind == "file":
+        jobs, notes = [_single_job(found.groups[0].sources[0], output, naming)], []
+    else:
+        jobs, notes = _jobs_of_groups(found.groups, output, naming)
+    inputs_of_run = {_key(source) for group in found.groups for source in group.sources}
+    for job in jobs:
+        if _key(job.target) == _key(job.source):
+            raise OptionsError(
+                f"the result would replace its own source {job.source}: choose another output or a suffix"
+            )
+    jobs, more = _leave_out_results(jobs)
+    notes += more
+    jobs, more = _rename_collisions(jobs)
+    notes += more
+    jobs = [
+        replace(
+            job,
+            replaces_input=_key(job.target) in inputs_of_run,
+            is_video=job.source.suffix.lower() in VIDEO_SUFFIXES,
+        )
+        for job in jobs
+    ]
+    return JobList(jobs, notes, found.problems)
 
 
 def _check_extension(extension: str | None) -> str | None:
     if extension is None:
         return None
     extension = "." + extension.lower().removeprefix(".")
-    if extension not in IMAGE_SUFFIXES:
+    if extension not in TARGET_FORMATS and extension not in VIDEO_TARGETS:
         raise OptionsError(
-            f"extension (={extension!r}) is not a format to write: use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"extension (={extension!r}) is not a format to write: "
+            f"use one of {', '.join((*TARGET_FORMATS, *VIDEO_TARGETS))}"
         )
     return extension
 
 
-def _result_name(source: Path, suffix: str, extension: str | None) -> str:
-    own = source.suffix.lower()
-    return source.stem + suffix + (extension or (own if own in _KEPT_SUFFIXES else ".png"))
+def _is_animated(source: Path) -> bool:
+    try:
+        with open_source(source, max_pixels=None) as picture:
+            return picture.num_frames > 1
+    except HriusrError:  # said when it is read
+        return False
 
 
-def _file_target(
-    source: Path, output_path: str | Path | None, scale: int, suffix: str | None, extension: str | None
-) -> Path:
-    """Name the result of a single picture."""
-    if output_path is None:
-        return source.with_name(_result_name(source, f"_x{scale}" if suffix is None else suffix, extension))
-    output = Path(output_path)
-    if not output.is_dir() and output.suffix.lower() in IMAGE_SUFFIXES:
-        if extension not in (None, output.suffix.lower()):
-            raise OptionsError(f"output {output} and extension {extension} contradict each other: leave one out")
-        return output
-    if not output.is_dir() and output.suffix.lower() in Image.registered_extensions():
+def _single_job(source: Path, output: Path | None, naming: _Naming) -> Job:
+    """Name the result of a single file, for which output may be a file."""
+    if output is None:
+        return Job(source, naming.target(source, source.parent), source.name)
+    targets = VIDEO_TARGETS if source.suffix.lower() in VIDEO_SUFFIXES else TARGET_FORMATS
+    if not output.is_dir() and output.suffix.lower() in targets:
+        if naming.extension not in (None, output.suffix.lower()):
+            raise OptionsError(f"output {output} and extension {naming.extension} contradict each other: leave one out")
+        return Job(source, output, source.name)
+    if not output.is_dir() and _has_file_suffix(output):
         raise OptionsError(
-            f"output {output}: {output.suffix} is not a format to write: use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"output {output}: {output.suffix} is not a format to write: use one of {', '.join(targets)}"
         )
     if output.exists() and not output.is_dir():
         raise DataError(f"output {output} is a file without a picture's extension: name a folder or a picture")
-    beside = _key(output) == _key(source.parent)
-    return output / _result_name(source, f"_x{scale}" if suffix is None and beside else suffix or "", extension)
+    return Job(source, naming.target(source, output), source.name)
 
 
-def _plan_folder(
-    folder: Path, output_path: str | Path | None, scale: int, suffix: str | None, extension: str | None, recursive: bool
-) -> JobList:
-    if output_path is None:
-        output_path = folder.resolve().with_name(f"{folder.resolve().name}_x{scale}")
-    output = Path(output_path)
-    if output.exists() and not output.is_dir():
-        raise DataError(f"output {output} is a file, the input {folder} a folder: name a folder")
-    sources, notes = list_images(folder, recursive=recursive), []
-    is_beside = _key(output) == _key(folder)
-    if suffix is None:
-        suffix = f"_x{scale}" if is_beside else ""
-    if not is_beside and output.resolve().is_relative_to(folder.resolve()):
-        sources, notes = _leave_out_below(sources, output)
-    jobs = [
-        Job(
-            source,
-            output / source.relative_to(folder).parent / _result_name(source, suffix, extension),
-            source.relative_to(folder).as_posix(),
-        )
-        for source in sources
-    ]
-    if is_beside:
-        jobs, more = _leave_out_results(jobs)
-        notes += more
-    jobs, more = _rename_collisions(jobs)
-    inputs = {_key(source) for source in sources}
-    jobs = [replace(job, replaces_input=_key(job.target) in inputs) for job in jobs]
-    return JobList(jobs, notes + more)
+def _jobs_of_groups(groups: list[InputGroup], output: Path | None, naming: _Naming) -> tuple[list[Job], list[str]]:
+    """Name the results of folders, patterns and several files."""
+    if output is not None and not output.is_dir() and (output.exists() or _has_file_suffix(output)):
+        what = f"the input {groups[0].root} a folder" if groups[0].kind == "folder" else "there are several inputs"
+        raise DataError(f"output {output} is a file, {what}: name a folder")
+    jobs, notes = [], []
+    for group in groups:
+        sources, results = group.sources, _results_folder(group, output, naming, is_alone=len(groups) == 1)
+        if output is not None and group.kind != "file":
+            sources, more = _leave_out_below(group, output)
+            notes += more
+        for source in sources:
+            below = source.relative_to(group.root) if results is not None else Path(source.name)
+            folder = source.parent if results is None else results / below.parent
+            name = source if group.kind == "file" and len(groups) > 1 else source.relative_to(group.root)
+            jobs.append(Job(source, naming.target(source, folder), name.as_posix()))
+    return jobs, notes
 
 
-def _leave_out_below(sources: list[Path], output: Path) -> tuple[list[Path], list[str]]:
+def _results_folder(group: InputGroup, output: Path | None, naming: _Naming, *, is_alone: bool) -> Path | None:
+    """Choose where a group's root goes; None: each result beside its source."""
+    if group.kind != "folder":
+        return output
+    root = group.root.resolve()
+    if output is None:
+        return root.with_name(f"{root.name}_{naming.mark}")
+    return output if is_alone else output / root.name
+
+
+def _has_file_suffix(path: Path) -> bool:
+    return path.suffix.lower() in (*Image.registered_extensions(), *VIDEO_SUFFIXES)
+
+
+def _leave_out_below(group: InputGroup, output: Path) -> tuple[list[Path], list[str]]:
     """Leave out what lies in the output folder, where that is inside the input folder."""
-    kept = [source for source in sources if not source.resolve().is_relative_to(output.resolve())]
-    num_out = len(sources) - len(kept)
+    results, root = output.resolve(), group.root.resolve()
+    if results == root or not results.is_relative_to(root):
+        return group.sources, []
+    kept = [source for source in group.sources if not source.resolve().is_relative_to(results)]
+    num_out = len(group.sources) - len(kept)
     return kept, [f"{num_out} picture(s) in the output folder {output} are not taken as input"] if num_out else []
 
 
 def _leave_out_results(jobs: list[Job]) -> tuple[list[Job], list[str]]:
-    """Leave out pictures that a run before this one wrote beside their sources."""
-    for job in jobs:
-        if _key(job.target) == _key(job.source):
-            raise OptionsError(
-                f"the result would replace its own source {job.source}: choose another output or a suffix"
-            )
-    targets = {_key(job.target): job.name for job in jobs}
+    """Leave out files that a run before this one wrote beside their sources."""
+    targets = {_key(job.target): job.name for job in jobs if _key(job.target.parent) == _key(job.source.parent)}
     notes = [
         f"{job.name} is left out: it has the name of {targets[_key(job.source)]}'s result"
         for job in jobs

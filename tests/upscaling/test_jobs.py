@@ -1,8 +1,11 @@
 """Which picture becomes which file."""
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hriusr.errors import DataError, OptionsError
 from hriusr.upscaling.jobs import plan_jobs
@@ -107,14 +110,129 @@ def test_own_source_is_never_the_result(folder):
         ("empty", "out", {}, DataError, "empty holds no picture"),
         ("in", "file.txt", {}, DataError, "file.txt is a file, the input .* a folder: name a folder"),
         ("in/a.png", "file.txt", {}, DataError, "file.txt is a file without a picture's extension"),
-        ("in/a.png", "out.gif", {}, OptionsError, r"\.gif is not a format to write: use one of \.png"),
-        ("in", "out", {"extension": "gif"}, OptionsError, r"extension \(='\.gif'\) is not a format to write"),
+        ("in/a.png", "out.psd", {}, OptionsError, r"\.psd is not a format to write: use one of \.png"),
+        ("in/a.png", "out.mp4", {}, OptionsError, r"\.mp4 is not a format to write: use one of \.png"),
+        ("in/a.mp4", "out.png", {}, OptionsError, r"\.png is not a format to write: use one of \.mp4"),
+        ("in", "out.png", {}, DataError, r"out.png is a file, the input .*in a folder: name a folder"),
+        ("in/*.png", "out.png", {}, DataError, "out.png is a file, there are several inputs: name a folder"),
+        ("in/*.jpg", "out", {}, DataError, r"in/\*\.jpg matches no picture or video: check the pattern"),
+        ("in", "out", {"extension": "psd"}, OptionsError, r"extension \(='\.psd'\) is not a format to write"),
         ("in/a.png", "out.tif", {"extension": "png"}, OptionsError, r"out\.tif and extension \.png contradict"),
     ],
 )
 def test_bad_input_and_output_are_named(folder, tmp_path, input_name, output_name, more, error, message):
-    folder("a.png")
+    folder("a.png", "b.png", "a.mp4")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("text")
     with pytest.raises(error, match=message):
         plan_jobs(tmp_path / input_name, tmp_path / output_name, scale=2, **more)
+
+
+def test_pattern_keeps_the_structure_below_its_fixed_part(folder, tmp_path):
+    source = folder("a.png", "b.jpg", "x/a.png", "x/y/c.png", "note.txt")
+    assert targets(plan_jobs(source / "*.png", tmp_path / "out", scale=2), tmp_path) == {"a.png": "out/a.png"}
+    assert targets(plan_jobs(f"{source}/**/*.png", tmp_path / "out", scale=2), tmp_path / "out") == {
+        "a.png": "a.png",
+        "x/a.png": "x/a.png",
+        "x/y/c.png": "x/y/c.png",
+    }
+    assert targets(plan_jobs(source / "[ab].*", None, scale=2), source) == {"a.png": "a_x2.png", "b.jpg": "b_x2.png"}
+    assert targets(plan_jobs(tmp_path / "i?", tmp_path / "out", scale=2, recursive=False), tmp_path / "out") == {
+        "in/a.png": "in/a.png",
+        "in/b.jpg": "in/b.png",
+    }
+
+
+def test_file_whose_name_looks_like_a_pattern_is_a_file(folder, tmp_path):
+    source = folder("a[1].png", "a1.png")
+    assert targets(plan_jobs(source / "a[1].png", tmp_path / "out", scale=2), tmp_path) == {"a[1].png": "out/a[1].png"}
+
+
+def test_several_inputs_are_told_apart_by_their_folders(folder, tmp_path):
+    source = folder("p/1.png", "p/s/2.png", "q/1.png", "r/1.png")
+    job_list = plan_jobs(
+        [source / "p", source / "q", source / "r" / "1.png", source / "p" / "1.png"], tmp_path, scale=2
+    )
+    assert [job.target.relative_to(tmp_path).as_posix() for job in job_list.jobs] == [
+        "p/1.png",
+        "p/s/2.png",
+        "q/1.png",
+        "1.png",
+    ]
+    beside = plan_jobs([source / "p", source / "r" / "1.png"], None, scale=2)
+    assert [job.target.relative_to(source).as_posix() for job in beside.jobs] == [
+        "p_x2/1.png",
+        "p_x2/s/2.png",
+        "r/1_x2.png",
+    ]
+
+
+def test_pattern_that_a_shell_has_expanded_leaves_out_earlier_results(folder):
+    source = folder("a.png", "a_x2.png", "b.png")
+    job_list = plan_jobs(sorted(source.iterdir()), None, scale=2)
+    assert [job.target.name for job in job_list.jobs] == ["a_x2.png", "b_x2.png"]
+    assert job_list.notes == [f"{source}/a_x2.png is left out: it has the name of {source}/a.png's result"]
+
+
+def test_what_is_missing_among_several_inputs_is_a_problem_and_the_rest_is_done(folder, tmp_path):
+    source = folder("a.png", "empty/note.txt")
+    inputs = [source / "a.png", source / "no.png", source / "empty", source / "*.tif"]
+    job_list = plan_jobs(inputs, tmp_path / "out", scale=2)
+    assert [job.target.name for job in job_list.jobs] == ["a.png"]
+    assert job_list.problems == [
+        (f"{source}/no.png", "does not exist: check the path"),
+        (f"folder {source}/empty", "holds no picture or video: check the path, or put some there"),
+        (f"{source}/*.tif", "matches no picture or video: check the pattern"),
+    ]
+
+
+def test_folder_that_cannot_be_read_is_a_problem_and_the_rest_is_done(folder, tmp_path, monkeypatch):
+    source, scan = folder("a.png", "locked/b.png"), os.scandir
+
+    def locked(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)  # root may read everything
+    job_list = plan_jobs(source, tmp_path / "out", scale=2)
+    assert [job.name for job in job_list.jobs] == ["a.png"]
+    assert job_list.problems == [
+        (f"folder {source}/locked", "cannot be read (Permission denied): check its permissions")
+    ]
+    with pytest.raises(DataError, match="locked cannot be read"):
+        plan_jobs(source / "locked", tmp_path / "out", scale=2)
+
+
+def test_animations_and_videos_of_a_folder_are_found(folder, tmp_path):
+    source = folder("b.mp4", "c.avi", "d.webm", "e.heic")
+    frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
+    frames[0].save(source / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(source / "still.gif")
+    job_list = plan_jobs(source, tmp_path, scale=2)
+    assert {job.source.name: (job.target.name, job.is_video) for job in job_list.jobs} == {
+        "b.mp4": ("b.mp4", True),
+        "c.avi": ("c.mkv", True),
+        "d.webm": ("d.webm", True),
+        "moving.gif": ("moving.gif", False),
+        "still.gif": ("still.png", False),
+    }
+    assert {job.target.suffix for job in plan_jobs(source, tmp_path, scale=2, extension="webp").jobs} == {
+        ".mp4",
+        ".mkv",
+        ".webm",
+        ".webp",
+    }
+    assert {job.target.suffix for job in plan_jobs(source, tmp_path, scale=2, extension="mov").jobs} == {
+        ".mov",
+        ".gif",
+        ".png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"scale": 3.7}, "a_x3.7.png"), ({"scale": 2.0}, "a_x2.png"), ({"scale": 2, "mark": "w4096"}, "a_w4096.png")],
+)
+def test_default_names_say_the_size(folder, settings, name):
+    assert plan_jobs(folder("a.png") / "a.png", None, **settings).jobs[0].target.name == name

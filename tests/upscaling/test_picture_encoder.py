@@ -1,8 +1,5 @@
 """What is written is what independent decoders read: Pillow, OpenCV, tifffile."""
 
-import resource
-import signal
-
 import cv2
 import numpy as np
 import pytest
@@ -174,22 +171,14 @@ def test_what_a_format_cannot_hold_is_refused_before(name, size, dtype, has_alph
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".webp", ".bmp", ".gif"])
-def test_full_disk_leaves_what_stood_there(tmp_path, suffix, capfd):
+def test_full_disk_leaves_what_stood_there(tmp_path, suffix, file_size_limit, capfd):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"old")
     pixels = noise((300, 300, 3))
     (tmp_path / "raw").write_bytes(pixels.tobytes())
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails as it does on a full disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
-    try:
-        with pytest.raises(
-            HriusrError, match=f"cannot write .*a{suffix}.*what stood there before is untouched"
-        ) as caught:
-            encode_picture(tmp_path / "raw", (1, *pixels.shape), np.uint8, PLAIN, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, previous)
+    message = f"cannot write .*a{suffix}.*what stood there before is untouched"
+    with file_size_limit(2000), pytest.raises(HriusrError, match=message) as caught:
+        encode_picture(tmp_path / "raw", (1, *pixels.shape), np.uint8, PLAIN, path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"old"
     assert sorted(left.name for left in tmp_path.iterdir()) == [path.name, "raw"]
