@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hriusr.cli.arguments import Launcher, LauncherOption, OptionFile, Overrides
+from hriusr.cli.attribution import WindowCommand, erf, lam
 from hriusr.cli.convert import convert
 from hriusr.cli.degrade import degrade
 from hriusr.cli.doctor import doctor
@@ -32,6 +33,8 @@ app.command()(convert)
 app.command()(doctor)
 app.command("list")(list_networks)
 app.command()(profile)
+app.command(cls=WindowCommand)(lam)
+app.command()(erf)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hriusr.cli.arguments import Precision
+from hriusr.cli.progress import StepProgress
 from hriusr.entry import guarded
 from hriusr.errors import HriusrError
 
@@ -120,7 +121,7 @@ def profile(
         costs["multi_adds"] = count_multi_adds(built, height, width) * batch_size
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with _Progress() as progress:
+    with StepProgress() as progress:
         measured = measure_cost(
             network,
             height,
@@ -190,23 +191,3 @@ def _as_text(costs: Mapping[str, Any]) -> str:
         f"{costs['device']}, {costs['threads']} thread{'s' if costs['threads'] > 1 else ''}"
     )
     return "\n".join(lines)
-
-
-class _Progress:
-    """A bar on stderr over the runs of each pass; nothing where nobody looks."""
-
-    def __enter__(self) -> "_Progress":
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._bar.start()
-        self._task = self._bar.add_task("loading", total=None)
-        return self
-
-    def __exit__(self, *_unused: object) -> None:
-        self._bar.stop()
-
-    def show(self, name: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=name, completed=done, total=total)

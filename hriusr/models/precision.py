@@ -21,6 +21,26 @@ def pick_device(num_gpu: int | str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def named_device(name: str | torch.device | None) -> torch.device:
+    """Choose the device that a person names.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1"... None: the GPU where there is one.
+
+    Raises:
+        OptionsError: there is no such device.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionsError(f"device (={name!r}) must be cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionsError(f"device (={str(device)!r}): PyTorch sees {torch.cuda.device_count()} GPU(s): use cpu")
+    return device
+
+
 class Precision:
     """Autocast of forward passes, and the loss scaling that fp16 needs; weights stay in fp32."""
 

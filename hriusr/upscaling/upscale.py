@@ -19,7 +19,7 @@ from hriusr.archs.weights import network_from_weights
 from hriusr.data.image_io import image_size
 from hriusr.data.picture import read_picture, write_picture
 from hriusr.errors import DataError, HriusrError, OptionsError
-from hriusr.models.precision import Precision
+from hriusr.models.precision import Precision, named_device
 from hriusr.upscaling.display import UpscaleDisplay
 from hriusr.upscaling.jobs import Job, plan_jobs
 from hriusr.upscaling.picture_upscaler import PictureUpscaler
@@ -143,7 +143,7 @@ def upscale_path(
         raise DataError(f"{input_path} does not exist: check the path")
     upscaler = PictureUpscaler(
         network_from_weights(weights, settings=network_settings) if network is None else network,
-        device=_pick_device(device),
+        device=named_device(device),
         precision=precision,
         tile_size=tile_size,
         tile_overlap=tile_overlap,
@@ -188,18 +188,6 @@ def _check_options(
         problems.append(f"jpeg_quality (={jpeg_quality}) must lie between 0 and 100")
     if problems:
         raise OptionsError("\n".join(problems))
-
-
-def _pick_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError:
-        raise OptionsError(f"device (={device!r}) must be cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionsError(f"device (={str(device)!r}): PyTorch sees {torch.cuda.device_count()} GPU(s): use cpu")
-    return device
 
 
 def _source_pixels(job: Job) -> int:
