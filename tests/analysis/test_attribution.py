@@ -147,7 +147,7 @@ def test_crop_holds_every_window_that_the_result_holds():
 @pytest.mark.parametrize(
     ("window", "crop", "message"),
     [
-        (Window(89, 0, 8), None, "X at most 87, Y at most 87"),
+        (Window(88, 0, 8), None, "X at most 87, Y at most 87"),
         (Window(0, -1, 8), None, "Y at most 87, both at least 0"),
         (Window(30, 30, 20), 8, "must hold the window of 20 pixels"),
     ],
