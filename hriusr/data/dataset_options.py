@@ -10,7 +10,7 @@ import torch
 
 from hriusr.data.image_io import image_to_tensor, read_image, read_image_bytes
 from hriusr.data.lmdb_store import lmdb_get
-from hriusr.data.transforms import luma, normalise
+from hriusr.data.transforms import grey, luma, normalise
 from hriusr.errors import DataError
 
 
@@ -43,12 +43,12 @@ class ChannelOptions:
     """How a picture becomes a tensor.
 
     Attributes:
-        is_luma: Y of YCbCr alone (color: y).
+        colour: "rgb", "y" (Y of YCbCr alone) or "grey" (OpenCV's grey): the key color.
         mean: subtracted, a number a channel; None: nothing is.
         std: divided by, a number a channel; None: nothing is.
     """
 
-    is_luma: bool
+    colour: str
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
 
@@ -59,26 +59,43 @@ class ChannelOptions:
         Raises:
             DataError: mean or std has not one number a channel, or std holds a 0.
         """
-        is_luma = opt.get("color") == "y"
-        num_channels = 1 if is_luma else 3
+        colour = opt.get("color") if opt.get("color") in ("y", "grey") else "rgb"
+        num_channels = 3 if colour == "rgb" else 1
         for key in ("mean", "std"):
             if opt.get(key) is not None and len(opt[key]) != num_channels:
                 raise DataError(f"{key} (={opt[key]}) of dataset {opt.get('name')} must have {num_channels} numbers")
         if opt.get("std") is not None and 0 in opt["std"]:
             raise DataError(f"std (={opt['std']}) of dataset {opt.get('name')} must not hold 0: use 1 for no change")
         mean, std = (None if opt.get(key) is None else tuple(opt[key]) for key in ("mean", "std"))
-        return cls(is_luma, mean, std)
+        return cls(colour, mean, std)
 
-    def to_tensor(self, image_HWC: np.ndarray) -> torch.Tensor:
+    @property
+    def num_channels(self) -> int:
+        """Channels of the tensors."""
+        return 3 if self.colour == "rgb" else 1
+
+    def select(self, image_HWC: np.ndarray) -> np.ndarray:
+        """Reduce RGB, uint8 or uint16, to the channel that is wanted, of the same type, rounded."""
+        if self.colour == "y":
+            levels = np.iinfo(image_HWC.dtype).max
+            return np.round(luma(image_HWC) * levels).astype(image_HWC.dtype)
+        return grey(image_HWC) if self.colour == "grey" else image_HWC
+
+    def to_tensor(self, image_HWC: np.ndarray, noise_HWC: np.ndarray | None = None) -> torch.Tensor:
         """Turn a picture into what a network is fed.
 
         Args:
-            image_HWC: RGB, uint8 or uint16.
+            image_HWC: RGB, or one channel that `select` has made; uint8 or uint16.
+            noise_HWC: float32, for values 0..1, of the channels of the result; None: none.
 
         Returns:
-            (3, H, W) or (1, H, W) float32, 0..1 before mean and std.
+            (3, H, W) or (1, H, W) float32, 0..1 before noise, mean and std. Y is not rounded, but where `select` did.
         """
-        image_CHW = image_to_tensor(luma(image_HWC) if self.is_luma else image_HWC)
+        if image_HWC.shape[2] == 3 and self.colour != "rgb":
+            image_HWC = luma(image_HWC) if self.colour == "y" else grey(image_HWC)
+        image_CHW = image_to_tensor(image_HWC)
+        if noise_HWC is not None:
+            image_CHW += torch.from_numpy(np.ascontiguousarray(noise_HWC.transpose(2, 0, 1)))
         if self.mean is None and self.std is None:
             return image_CHW
         num_channels = image_CHW.shape[0]

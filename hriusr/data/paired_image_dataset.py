@@ -1,14 +1,15 @@
 """Pairs of a low-resolution picture and its ground truth; takes BasicSR's name PairedImageDataset and its option keys.
 
-Ours beside BasicSR's: lq_on_the_fly (lq from gt by MATLAB's bicubic; implied without dataroot_lq), cache, and items
-asked for by SampleKey, whose crop and flips then come from (seed, position) alone.
+Ours beside BasicSR's: lq_on_the_fly (lq from gt by MATLAB's bicubic; implied without dataroot_lq), noise or JPEG on lq,
+cache, and items asked for by SampleKey, whose crop, flips and noise then come from (seed, position) alone.
 
 Letters: H W C height, width, channels; lq the low-resolution picture, gt the ground truth, scale times as large.
 """
 
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import cv2
@@ -18,11 +19,12 @@ from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
+from hriusr.data.lq_degradation import LqDegradation
 from hriusr.data.matlab_resize import downsample
 from hriusr.data.picture_cache import PictureCache
 from hriusr.data.picture_paths import PicturePair, paired_keys, paired_paths
 from hriusr.data.sampler import SampleKey
-from hriusr.data.transforms import augment, choose_corner, crop_to_multiple, paired_crop
+from hriusr.data.transforms import Window, augment, choose_corner, crop_to_multiple, cut
 from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -34,13 +36,15 @@ _MOST_SURPLUS = 12  # rows a gt may have more than lq * scale: benchmarks crop t
 class PairedImageDataset(Dataset):
     """Items {lq, gt: CHW RGB float32 in 0..1 (before mean and std), lq_path, gt_path}.
 
-    In phase train an item is a random patch; else the whole pictures, gt cropped to lq * scale.
+    In phase train an item is a random patch; else the whole pictures, gt cropped to lq * scale. Where lq is compressed,
+    a training item has lq_clean too: lq as it was before.
 
     Args:
         opt: dataroot_gt; dataroot_lq, or none; scale; phase (train, val, test); in phase train gt_size, use_hflip,
-            use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y), mean,
-            std, lq_on_the_fly, cache (none, memory), recursive (also pictures of the folders below dataroot_gt),
-            enlarge_small (small gt are enlarged to gt_size, as HAT does with ImageNet).
+            use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y, grey),
+            mean, std, lq_on_the_fly, lq_noise, lq_jpeg_quality (see lq_degradation.py), cache (none, memory), recursive
+            (also pictures of the folders below dataroot_gt), enlarge_small (small gt are enlarged to gt_size, as HAT
+            does with ImageNet).
 
     Raises:
         DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
@@ -53,6 +57,7 @@ class PairedImageDataset(Dataset):
         self.gt_size = int(opt["gt_size"]) if self.is_training and opt.get("gt_size") else None
         self.enlarge_small = bool(opt.get("enlarge_small", False))
         self.channels = ChannelOptions.from_options(opt)
+        self.degradation = LqDegradation.from_options(opt)
         self.lq_folder = None if opt.get("lq_on_the_fly") else opt.get("dataroot_lq")
         self._refuse_options()
         self.pairs = self._find_pairs()
@@ -70,21 +75,26 @@ class PairedImageDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, torch.Tensor | str]:
-        if isinstance(key, SampleKey):
-            item, generator = key.index, key.generator()
-        else:  # BasicSR's own loader: it seeds the module `random` in each worker
-            item, generator = int(key), np.random.default_rng(random.getrandbits(64))
+        if not isinstance(key, SampleKey):  # BasicSR's own loader: it seeds the module `random` in each worker
+            key = SampleKey(int(key), random.getrandbits(62))
         if self.is_training:
-            gt_size = (key.gt_size if isinstance(key, SampleKey) else None) or self.gt_size
-            gt_HWC, lq_HWC = self._cut_patches(item, gt_size, generator)
+            generator = key.generator()
+            images = self._cut_patches(key.index, key.gt_size or self.gt_size, generator)
             switches = {name: self.opt.get(name, True) for name in ("use_hflip", "use_rot")}
-            gt_HWC, lq_HWC = augment([gt_HWC, lq_HWC], generator, **switches)
+            gt_HWC, lq_HWC, *clean = augment(images, generator, **switches)
         else:
-            gt_HWC, lq_HWC = self.cache[item] if self.cache else self._load_whole(item)
-        pair = self.pairs[item]
+            gt_HWC, whole_HWC = self.cache[key.index] if self.cache else self._load_whole(key.index)
+            size = whole_HWC.shape[:2]
+            lq_HWC, *_ = self._degraded(partial(cut, whole_HWC), Window(0, 0, *size), size)
+            clean = []
+        shape = (*lq_HWC.shape[:2], self.channels.num_channels)
+        clean_CHW = {"lq_clean": self.channels.to_tensor(clean[0])} if clean else {}
+        noise_HWC = self.degradation.noise(shape, key if self.is_training else None)
+        pair = self.pairs[key.index]
         return {
-            "lq": self.channels.to_tensor(lq_HWC),
+            "lq": self.channels.to_tensor(lq_HWC, noise_HWC),
             "gt": self.channels.to_tensor(gt_HWC),
+            **clean_CHW,
             "lq_path": pair.lq or pair.gt,
             "gt_path": pair.gt,
         }
@@ -163,24 +173,32 @@ class PairedImageDataset(Dataset):
             )
         return gt_HWC[:height, :width], lq_HWC
 
-    def _cut_patches(self, item: int, gt_size: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a random pair of patches. Without a cache, lq made from gt is computed for the patch alone, exactly."""
+    def _cut_patches(self, item: int, gt_size: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Cut random patches of gt and, see _degraded, lq. Without a cache, lq is made for the patch alone, exactly."""
         pair, patch = self.pairs[item], gt_size // self.scale
         if self.cache or pair.lq is not None:
-            gt_HWC, lq_HWC = self.cache[item] if self.cache else self._load_whole(item)
-            self._refuse_small(gt_HWC, gt_size, pair)
-            return paired_crop(gt_HWC, lq_HWC, gt_size, self.scale, generator)
-        gt_HWC = self._load_gt(pair)
-        self._refuse_small(gt_HWC, gt_size, pair)
-        lq_size = gt_HWC.shape[0] // self.scale, gt_HWC.shape[1] // self.scale
-        top, left = choose_corner(lq_size, patch, generator)
-        lq_HWC = downsample(gt_HWC, self.scale, window=(top, left, patch, patch))
-        top, left = top * self.scale, left * self.scale
-        return gt_HWC[top : top + gt_size, left : left + gt_size], lq_HWC
-
-    def _refuse_small(self, gt_HWC: np.ndarray, gt_size: int, pair: PicturePair) -> None:
+            gt_HWC, whole_HWC = self.cache[item] if self.cache else self._load_whole(item)
+            lq_of = partial(cut, whole_HWC)
+        else:
+            gt_HWC = self._load_gt(pair)
+            lq_of = partial(downsample, gt_HWC, self.scale)
         if min(gt_HWC.shape[:2]) < gt_size:
             raise DataError(
                 f"{pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is smaller than gt_size (={gt_size}): "
                 "take it out of the dataset, or lower gt_size"
             )
+        lq_size = gt_HWC.shape[0] // self.scale, gt_HWC.shape[1] // self.scale
+        window = Window(*choose_corner(lq_size, patch, generator), patch, patch)
+        return [cut(gt_HWC, window.scaled(self.scale)), *self._degraded(lq_of, window, lq_size)]
+
+    def _degraded(
+        self, lq_of: Callable[[Window], np.ndarray], window: Window, lq_size: tuple[int, int]
+    ) -> list[np.ndarray]:
+        """Return a window of lq; where it is compressed, then also as it was before."""
+        if self.degradation.jpeg_quality is None:
+            return [lq_of(window)]
+
+        def selected(place: Window) -> np.ndarray:
+            return self.channels.select(lq_of(place))
+
+        return [self.degradation.compress(selected, window, lq_size), lq_of(window)]

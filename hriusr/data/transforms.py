@@ -7,7 +7,9 @@ Letters: H W C height, width, channels; lq the low-resolution picture, gt the gr
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -30,38 +32,30 @@ def choose_corner(lq_size: tuple[int, int], lq_patch: int, generator: np.random.
     return int(top), int(left)
 
 
-def paired_crop(
-    gt_HWC: np.ndarray, lq_HWC: np.ndarray, gt_size: int, scale: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the same random square out of both pictures.
+class Window(NamedTuple):
+    """A rectangle of pixels inside a picture."""
 
-    Args:
-        gt_HWC: ground truth, exactly scale times as large as lq.
-        lq_HWC: low-resolution picture.
-        gt_size: side of the ground-truth patch, pixels; a multiple of scale.
-        scale: factor between the two.
-        generator: source of the place.
+    top: int
+    left: int
+    height: int
+    width: int
 
-    Returns:
-        Views (gt, lq) of gt_size and gt_size / scale.
+    def rows(self, origin: int = 0) -> slice:
+        """Return its rows, in a picture that begins at row `origin`."""
+        return slice(self.top - origin, self.top - origin + self.height)
 
-    Raises:
-        ValueError: the sizes do not fit each other or the patch.
-    """
-    if gt_size % scale:
-        raise ValueError(f"gt_size (={gt_size}) must be a multiple of scale (={scale})")
-    lq_size = lq_HWC.shape[:2]
-    if gt_HWC.shape[:2] != (lq_size[0] * scale, lq_size[1] * scale):
-        raise ValueError(f"gt (shape {gt_HWC.shape}) must be {scale} times as large as lq (shape {lq_HWC.shape})")
-    patch = gt_size // scale
-    if min(lq_size) < patch:
-        raise ValueError(f"lq (shape {lq_HWC.shape}) must be at least as large as the patch (={patch})")
-    top, left = choose_corner(lq_size, patch, generator)
-    gt_top, gt_left = top * scale, left * scale
-    return (
-        gt_HWC[gt_top : gt_top + gt_size, gt_left : gt_left + gt_size],
-        lq_HWC[top : top + patch, left : left + patch],
-    )
+    def columns(self, origin: int = 0) -> slice:
+        """Return its columns, in a picture that begins at column `origin`."""
+        return slice(self.left - origin, self.left - origin + self.width)
+
+    def scaled(self, scale: int) -> "Window":
+        """Return the same place in a picture scale times as large."""
+        return Window(*(scale * number for number in self))
+
+
+def cut(image_HWC: np.ndarray, window: Window) -> np.ndarray:
+    """Cut a window out of a picture; returns a view."""
+    return image_HWC[window.rows(), window.columns()]
 
 
 def augment(
@@ -108,6 +102,18 @@ def luma(image_HWC: np.ndarray) -> np.ndarray:
     if image.dtype.kind == "u":
         image = image.astype(np.float32) / np.iinfo(image.dtype).max
     return ((image @ _LUMA_WEIGHTS + 16) / 255).astype(np.float32)[..., None]
+
+
+def grey(image_HWC: np.ndarray) -> np.ndarray:
+    """Compute brightness as OpenCV does (BT.601, full range), which grey denoising is trained and tested on.
+
+    Args:
+        image_HWC: RGB, uint8 or uint16.
+
+    Returns:
+        (H, W, 1), the same type, rounded.
+    """
+    return cv2.cvtColor(np.ascontiguousarray(image_HWC), cv2.COLOR_RGB2GRAY)[..., None]
 
 
 def normalise(image_CHW: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from hriusr.options.degradation_schema import KernelOptions
-from hriusr.options.section import NaturalNumber, PositiveInteger, Real, Section
+from hriusr.options.section import NaturalNumber, PositiveInteger, PositiveReal, Real, Section
 
 
 class BackendOptions(Section):
@@ -56,7 +56,15 @@ class DatasetOptions(KernelOptions):
     )
     mean: list[Real] | None = Field(None, description="Subtracted from the input, one number a channel, range 0..1.")
     std: list[Real] | None = Field(None, description="The input is divided by it, one number a channel, range 0..1.")
-    color: Literal["y", "n"] | None = Field(None, description="y: use the Y of YCbCr (BT.601) alone, one channel.")
+    color: Literal["y", "grey", "n"] | None = Field(
+        None, description="One channel: y, the Y of YCbCr (BT.601, 16..235); grey, brightness (0..255), hriusr's own."
+    )
+    lq_noise: PositiveReal | None = Field(
+        None, description="Sigma, of 255, of Gaussian noise that is added to lq, a float. hriusr's own key."
+    )
+    lq_jpeg_quality: PositiveInteger | None = Field(
+        None, le=100, description="Quality, 1..100, of the JPEG that lq becomes. hriusr's own key."
+    )
     gt_size: PositiveInteger | None = Field(
         None, description="Side of the square training patch, pixels of gt; a multiple of the scale. Training only."
     )

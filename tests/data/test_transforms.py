@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hriusr import basicsr_bridge  # noqa: F401 - before the import of basicsr in a test
-from hriusr.data.transforms import augment, choose_corner, crop_to_multiple, luma, normalise, paired_crop
+from hriusr.data.transforms import Window, augment, choose_corner, crop_to_multiple, cut, luma, normalise
 
 
 def generator(seed=0):
@@ -15,38 +15,21 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_both_crops_show_the_same_place(scale):
+def test_both_cuts_show_the_same_place(scale):
     rows, columns = np.mgrid[:20, :30]
     lq = np.stack([rows, columns, rows], -1).astype(np.uint8)
     gt = lq.repeat(scale, 0).repeat(scale, 1)
-    for seed in range(10):
-        gt_patch, lq_patch = paired_crop(gt, lq, 6 * scale, scale, generator(seed))
-        assert lq_patch.shape == (6, 6, 3)
-        np.testing.assert_array_equal(gt_patch, lq_patch.repeat(scale, 0).repeat(scale, 1))
-        assert np.shares_memory(gt_patch, gt)
+    window = Window(3, 7, 6, 5)
+    lq_patch, gt_patch = cut(lq, window), cut(gt, window.scaled(scale))
+    assert lq_patch[0, 0].tolist() == [3, 7, 3]
+    assert lq_patch.shape == (6, 5, 3)
+    np.testing.assert_array_equal(gt_patch, lq_patch.repeat(scale, 0).repeat(scale, 1))
+    assert np.shares_memory(gt_patch, gt)
 
 
 def test_every_corner_comes_up():
     corners = {choose_corner((5, 4), 3, generator(seed)) for seed in range(200)}
     assert corners == {(top, left) for top in range(3) for left in range(2)}
-
-
-def test_picture_of_the_patch_size_is_taken_whole():
-    gt, lq = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 4, 3), np.uint8)
-    assert paired_crop(gt, lq, 8, 2, generator())[0].shape == (8, 8, 3)
-
-
-@pytest.mark.parametrize(
-    ("gt_shape", "lq_shape", "gt_size", "message"),
-    [
-        ((8, 8, 3), (4, 4, 3), 7, "gt_size"),
-        ((9, 8, 3), (4, 4, 3), 8, "2 times"),
-        ((8, 8, 3), (4, 4, 3), 10, "patch"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_named(gt_shape, lq_shape, gt_size, message):
-    with pytest.raises(ValueError, match=message):
-        paired_crop(np.zeros(gt_shape), np.zeros(lq_shape), gt_size, 2, generator())
 
 
 def test_all_eight_symmetries_come_up_equally_often_and_alike_for_the_pair():
