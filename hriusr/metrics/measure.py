@@ -27,10 +27,11 @@ def check_metrics(metrics_opt: Mapping[str, Mapping[str, Any]] | None) -> Metric
 
 
 def default_metrics(scale: int) -> MetricOptions:
-    """Return PSNR and SSIM with the border that papers cut off: the scale."""
+    """Return PSNR and SSIM with the border that papers cut off: the scale, none where nothing is enlarged."""
+    border = scale if scale > 1 else 0
     return {
-        "psnr": {"type": "calculate_psnr", "crop_border": scale},
-        "ssim": {"type": "calculate_ssim", "crop_border": scale},
+        "psnr": {"type": "calculate_psnr", "crop_border": border},
+        "ssim": {"type": "calculate_ssim", "crop_border": border},
     }
 
 

@@ -75,6 +75,9 @@ def build_optimizer(
     chosen_class = optimizer_class(type_name, place)
     names: dict[int, str] = {}
     if isinstance(trained, nn.Module):
+        frozen = [name for name, parameter in trained.named_parameters() if not parameter.requires_grad]
+        if frozen:
+            logger.warning("not trained (requires_grad is off): %s", ", ".join(frozen))
         group_options = {key: optimizer_opt[key] for key in _GROUP_KEYS if key in optimizer_opt}
         groups = parameter_groups(trained, **group_options, place=place)
         names = {id(parameter): name for name, parameter in trained.named_parameters()}

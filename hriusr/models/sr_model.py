@@ -119,18 +119,14 @@ class RestorationModel(BasicSRModel):
 
     def setup_optimizers(self) -> None:
         """Build the optimiser of net_g."""
-        frozen = [name for name, parameter in self.net_g.named_parameters() if not parameter.requires_grad]
-        if frozen:
-            logger.warning("not trained (requires_grad is off): %s", ", ".join(frozen))
         self.optimizer_g = build_optimizer(self.get_bare_model(self.net_g), self.opt["train"]["optim_g"])
         self.optimizers.append(self.optimizer_g)
 
     def setup_schedulers(self) -> None:
         """Build a schedule for each optimiser."""
         train_opt = self.opt["train"]
-        total_iter, warmup_start = int(train_opt["total_iter"]), train_opt.get("warmup_start_factor") or 0.0
-        for optimizer in self.optimizers:
-            self.schedulers.append(build_schedule(optimizer, train_opt["scheduler"], total_iter, warmup_start))
+        schedule = train_opt["scheduler"], int(train_opt["total_iter"]), train_opt.get("warmup_start_factor") or 0.0
+        self.schedulers += [build_schedule(optimizer, *schedule) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rate of iteration current_iter (from 1); it grows until warmup_iter."""
@@ -159,14 +155,24 @@ class RestorationModel(BasicSRModel):
         """
         self.optimizer_g.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
-        parts = list(zip(self.lq.chunk(self.accumulation), self.gt.chunk(self.accumulation), strict=True))
-        for number, (lq_BCHW, gt_BCHW) in enumerate(parts, start=1):
+        parts = list(zip(*(tensor.chunk(self.accumulation) for tensor in self.training_batch()), strict=True))
+        for number, part in enumerate(parts, start=1):
             with parallel.gradient_sync(self.net_g, is_last=number == len(parts)):
-                share = len(lq_BCHW) / len(self.lq)
-                for name, loss in self._backward(lq_BCHW, gt_BCHW, share).items():
+                share = len(part[0]) / len(self.lq)
+                for name, loss in self._backward(part, share).items():
                     losses[name] = losses.get(name, 0) + share * loss
 
         self._finish_step(losses, current_iter)
+
+    def training_batch(self) -> tuple[Tensor, ...]:
+        """Return the tensors of a step, lq first, that parts are cut out of."""
+        return self.lq, self.gt
+
+    def part_losses(self, lq_BCHW: Tensor, gt_BCHW: Tensor) -> dict[str, Tensor]:
+        """Run the network on a part of training_batch; return what compute_losses does."""
+        with self.precision.autocast():
+            output_BCHW = self._training_network(lq_BCHW)
+        return self.compute_losses(output_BCHW, gt_BCHW)
 
     def compute_losses(self, output_BCHW: Tensor, gt_BCHW: Tensor) -> dict[str, Tensor]:
         """Measure an output in fp32; the sum of what is returned is minimised.
@@ -281,9 +287,8 @@ class RestorationModel(BasicSRModel):
         for network in networks:
             parallel.same_buffers(network)
         states = [parallel.full_content(network.state_dict()) for network in networks]
-        if not self.is_first:
-            return {}
-        return weights_content(states[0], self.opt["network_g"], metadata, ema=states[1] if len(states) > 1 else None)
+        ema = states[1] if len(states) > 1 else None
+        return weights_content(states[0], self.opt["network_g"], metadata, ema=ema) if self.is_first else {}
 
     @contextlib.contextmanager
     def validating(self) -> Iterator[None]:
@@ -325,11 +330,8 @@ class RestorationModel(BasicSRModel):
             return parallel.wrap(net, self.device, self.opt.get("parallel", "ddp"), find_unused)
         if self.opt.get("dist"):
             return parallel.start_alike(net)
-        num_gpu = self.opt["num_gpu"]
-        if isinstance(num_gpu, int) and num_gpu > 1:
-            logger.warning(
-                "num_gpu: %d, but one process uses one GPU: start with torchrun and --launcher pytorch", num_gpu
-            )
+        if isinstance(num_gpu := self.opt["num_gpu"], int) and num_gpu > 1:
+            logger.warning("num_gpu: %d, but one process uses one GPU: use torchrun, --launcher pytorch", num_gpu)
         return net
 
     def get_bare_model(self, net: nn.Module) -> nn.Module:
@@ -363,11 +365,9 @@ class RestorationModel(BasicSRModel):
         if path_opt.get("pretrain_network_g"):
             self.load_network(network, path_opt["pretrain_network_g"], path_opt.get("strict_load_g", True), param_key)
 
-    def _backward(self, lq_BCHW: Tensor, gt_BCHW: Tensor, share: float) -> dict[str, Tensor]:
+    def _backward(self, part: tuple[Tensor, ...], share: float) -> dict[str, Tensor]:
         """Add a part's gradients to those of the parts before; return its losses, detached."""
-        with self.precision.autocast():
-            output_BCHW = self._training_network(lq_BCHW)
-        losses = self.compute_losses(output_BCHW, gt_BCHW)
+        losses = self.part_losses(*part)
         self._add_gradients(losses, share, self.precision.scaler)
         return {name: loss.detach() for name, loss in losses.items()}
 

@@ -28,7 +28,7 @@ _SCHEDULER_KEYS = {
     "ConstantLR": ((), ("factor", "total_iters")),
 }
 # names of the other losses, without l_
-_NAMES_IN_LOG = {"pix", "percep", "style", "g_pix", "g_percep", "g_style", "g_gan", "d_real", "d_fake"}
+_NAMES_IN_LOG = {"pix", "percep", "style", "aux", "g_pix", "g_percep", "g_style", "g_gan", "d_real", "d_fake"}
 
 
 def check_options(options: Options, problems: Problems, *, is_train: bool) -> None:
@@ -152,12 +152,13 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
         if options.datasets[entry].type == "SingleImageDataset":
             problems.warn(("datasets", entry), f"datasets.{entry} gets no metrics: SingleImageDataset has no gt")
     _check_best_metric(options, entries, problems, is_train)
+    published = (0, "0 at scale 1") if options.scale == 1 else (options.scale, "the scale")
     for label, metric in options.val.metrics.items():
-        if metric.type in ("calculate_psnr", "calculate_ssim") and metric.crop_border != options.scale:
+        if metric.type in ("calculate_psnr", "calculate_ssim") and metric.crop_border != published[0]:
             problems.warn(
                 ("val", "metrics", label, "crop_border"),
                 f"val.metrics.{label}.crop_border (={metric.crop_border}) differs from scale (={options.scale}): "
-                "published numbers cut off the scale",
+                f"published numbers cut off {published[1]}",
             )
 
 

@@ -73,7 +73,7 @@ def check_components(options: Options, problems: Problems, components: Component
             path = ("datasets", entry, "type")
             _check_name(dataset.type, "dataset", path, components["dataset"], REFUSED_DATASETS, problems)
     if options.train and "loss" in components:
-        for key in ("pixel_opt", "perceptual_opt"):
+        for key in ("pixel_opt", "perceptual_opt", "aux_opt"):
             loss = getattr(options.train, key)
             if loss is not None:
                 _check_component(loss, ("train", key), "loss", components, problems, skip=())

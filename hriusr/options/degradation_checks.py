@@ -3,6 +3,7 @@
 from typing import Any
 
 from hriusr.options.degradation_schema import (
+    AUXILIARY_MODEL,
     DEGRADING_DATASET,
     DEGRADING_MODELS,
     GAN_MODELS,
@@ -30,6 +31,8 @@ _NEEDED_BY_GANS = (
     (("train", "gan_opt"), "its loss, for example {type: GANLoss, gan_type: vanilla, loss_weight: 0.1}"),
 )
 _FLAGS_OF_GANS = ("l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
+_OF_LQ = ("lq_noise", "lq_jpeg_quality")
+_WITHOUT_PAIRS = (DEGRADING_DATASET, "SingleImageDataset")
 
 
 def check_degradations(options: Options, problems: Problems, *, is_train: bool) -> None:
@@ -38,10 +41,12 @@ def check_degradations(options: Options, problems: Problems, *, is_train: bool) 
     Args:
         options: validated options.
         problems: where to note what is wrong.
-        is_train: for train.py; test.py reads none of it.
+        is_train: for train.py; of all this, test.py reads what is done to lq alone.
     """
+    _check_lq(options, problems)
     if not is_train or options.train is None:
         return
+    _check_auxiliary(options, problems)
     model, train_set = options.model_type, options.datasets.get("train")
     is_gan, is_degrading = model in GAN_MODELS, model in DEGRADING_MODELS
     if is_gan:
@@ -70,6 +75,38 @@ def check_degradations(options: Options, problems: Problems, *, is_train: bool) 
             _unset(options, paths, problems, f"{dataset.type} does not blur, {DEGRADING_DATASET} does")
         else:
             _check_kernels(options, entry, problems)
+
+
+def _check_lq(options: Options, problems: Problems) -> None:
+    """Noise and JPEG: one of them, and only on pairs."""
+    for entry, dataset in options.datasets.items():
+        if dataset.type in _WITHOUT_PAIRS:
+            paths = [("datasets", entry, key) for key in _OF_LQ]
+            _unset(options, paths, problems, f"{dataset.type} has no pairs, PairedImageDataset does")
+        elif None not in (dataset.lq_noise, dataset.lq_jpeg_quality):
+            problems.error(
+                ("datasets", entry, "lq_noise"),
+                f"datasets.{entry} has lq_noise (={dataset.lq_noise:g}) and lq_jpeg_quality "
+                f"(={dataset.lq_jpeg_quality}): keep one",
+            )
+
+
+def _check_auxiliary(options: Options, problems: Problems) -> None:
+    """A loss on the auxiliary output needs the training step that has one, and lq as it was before compression."""
+    if options.model_type != AUXILIARY_MODEL:
+        reason = f"{options.model_type} has no auxiliary output, {AUXILIARY_MODEL} does"
+        _unset(options, [("train", "aux_opt")], problems, reason)
+        return
+    if options.train.aux_opt is None:
+        problems.error(
+            ("train", "aux_opt"), f"train.aux_opt is missing: {AUXILIARY_MODEL} needs it, for example {{type: L1Loss}}"
+        )
+    train_set = options.datasets.get("train")
+    if train_set is not None and train_set.lq_jpeg_quality is None:
+        problems.error(
+            ("datasets", "train", "lq_jpeg_quality"),
+            f"datasets.train.lq_jpeg_quality is missing: {AUXILIARY_MODEL} compares with lq before compression",
+        )
 
 
 def _check_source_of_lq(options: Options, makes_lq: bool, problems: Problems) -> None:

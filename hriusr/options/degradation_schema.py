@@ -13,6 +13,7 @@ from hriusr.options.section import NaturalNumber, NonNegativeReal, PositiveInteg
 DEGRADING_MODELS = ("RealESRNetModel", "RealHATMSEModel", "RealESRGANModel", "RealHATGANModel")
 GAN_MODELS = ("SRGANModel", "RealESRGANModel", "RealHATGANModel")
 DEGRADING_DATASET = "RealESRGANDataset"
+AUXILIARY_MODEL = "CompressedSRModel"
 
 KernelKind = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 

@@ -192,6 +192,11 @@ class TrainOptions(Section):
     perceptual_opt: LossOptions | None = Field(
         None, description="PerceptualLoss (arXiv:1603.08155) on VGG features; torchvision loads their weights."
     )
+    aux_opt: LossOptions | None = Field(
+        None,
+        description="CompressedSRModel: loss between the network's auxiliary output, the clean low-resolution picture, "
+        "and lq before compression. hriusr's own key.",
+    )
     losses: dict[str, NamedLossOptions] | None = Field(
         None,
         description="More losses by names of your choice, logged as l_<name>: "

@@ -66,7 +66,9 @@ def test_each_step_updates_once_from_as_many_parts_as_asked_for(run_opt, monkeyp
     parts, updates = [], []
     backward, step = RestorationModel._backward, torch.optim.Adam.step
     monkeypatch.setattr(
-        RestorationModel, "_backward", lambda self, *batch: parts.append(len(batch[0])) or backward(self, *batch)
+        RestorationModel,
+        "_backward",
+        lambda self, part, share: parts.append(len(part[0])) or backward(self, part, share),
     )
     monkeypatch.setattr(
         torch.optim.Adam, "step", lambda self, *a, **k: updates.append(len(parts)) or step(self, *a, **k)

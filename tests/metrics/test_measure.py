@@ -65,3 +65,8 @@ def test_without_ground_truth_only_metrics_that_need_none_are_measured(pictures)
 def test_unknown_metric_is_named():
     with pytest.raises(OptionsError, match=r"val\.metrics\.lpips\.type: unknown metric 'calculate_lpips'"):
         check_metrics({"lpips": {"type": "calculate_lpips"}})
+
+
+@pytest.mark.parametrize(("scale", "border"), [(1, 0), (2, 2), (4, 4)])
+def test_default_border_is_the_one_of_papers(scale, border):
+    assert {metric["crop_border"] for metric in default_metrics(scale).values()} == {border}

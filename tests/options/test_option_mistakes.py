@@ -186,6 +186,7 @@ def test_file_that_is_no_text(workplace):
         ("scale: 2\n", "scale: 2\nresize_prob: [1, 0, 0]\ngt_usm: true\n", "resize_prob: SRModel does not degrade"),
         ("    gt_size", "    blur_sigma: [1, 2]\n    gt_size", "train.blur_sigma: PairedImageDataset does not blur"),
         ("crop_border: 2", "crop_border: 4", "crop_border (=4) differs from scale (=2)"),
+        ("  pixel_opt", "  aux_opt: {type: L1Loss}\n  pixel_opt", "train.aux_opt: SRModel has no auxiliary output"),
         ("milestones: [50, 80]", "milestones: [80, 50]", "milestones (=[80, 50]) do not ascend"),
         ("milestones: [50, 80]", "milestones: [50, 800]", "reach beyond train.total_iter (=100)"),
         ("scale: 2\n", "scale: 2\nscale: 2\n", "key 'scale' stands twice, on lines 3 and 4, with the same value"),
@@ -197,6 +198,20 @@ def test_what_has_no_effect_is_said(load, old, new, expected, caplog):
     assert expected in warnings[0]
     assert warnings[0].startswith("small.yml:")
     assert expected in caplog.text
+
+
+def test_border_of_restoration_is_0(load):
+    """As published for noise and JPEG; with the border that suits x2, the file is warned of."""
+    scale = ("scale: 2\n", "scale: 1\n"), ("upscale: 2", "upscale: 1")
+    assert "published numbers cut off 0 at scale 1" in load(*scale).run.warnings[0]
+    assert load(*scale, ("crop_border: 2", "crop_border: 0")).run.warnings == ()
+
+
+def test_noise_without_pairs_is_ignored(load):
+    text = TEST_TEXT.replace("    dataroot_lq: data/lr\nnetwork", "    dataroot_lq: data/lr\n    lq_noise: 15\nnetwork")
+    options = load(text=text, is_train=False)
+    assert options.datasets["test_2"].lq_noise is None
+    assert "ignored datasets.test_2.lq_noise: SingleImageDataset has no pairs" in " ".join(options.run.warnings)
 
 
 def test_refused_dataset_is_one_mistake_not_ten(load):
