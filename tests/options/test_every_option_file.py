@@ -53,9 +53,12 @@ def _changes(network_g: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a network quick whose file names its depth: one group of one block. Light sizes of ours run whole."""
     if "depths" not in network_g:
         return {}
-    num_heads = network_g["num_heads"]
+    depths, num_heads = network_g["depths"], network_g.get("num_heads")
+    if isinstance(depths[0], list):  # HRViT-SR: branches of stages; the last stage has all branches
+        return {"depths": [[1 for _ in depths[-1]]]}
     low_resolution = {"low_resolution_depth": 1} if network_g["type"] == "HRIUSR" else {}
-    return {"depths": [1], "num_heads": num_heads[:1] if isinstance(num_heads, list) else num_heads, **low_resolution}
+    first_heads = {"num_heads": num_heads[:1]} if isinstance(num_heads, list) else {}
+    return {"depths": [1], **first_heads, **low_resolution}
 
 
 def _overrides(values: Mapping[str, Any], is_train: bool) -> list[str]:
@@ -141,7 +144,7 @@ def test_readme_has_a_row_with_the_size_of_the_file(path):
     assert float(row[1]) == pytest.approx(_named_parameters(_values(path)["network_g"]) / 1e6, abs=0.0051)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("*_x[234].yml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "options").rglob("*_x[1234].yml")), ids=lambda path: path.name)
 def test_runnable_file_says_what_to_expect(path):
     if "type" in _values(path).get("network_g", {}):
         assert re.match(r"(# .*\n)*# Expected: ", path.read_text(encoding="utf-8"))
