@@ -8,6 +8,7 @@ from hriusr.analysis.complexity import count_multi_adds, count_parameters
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
 from hriusr.blocks.involution import involve
+from hriusr.blocks.window_attention import WindowAttention
 
 
 class Small(nn.Module):
@@ -40,6 +41,30 @@ class Involving(nn.Module):
 
 def test_involution_counts_one_multiply_add_a_place_of_its_kernel():
     assert count_multi_adds(Involving(), 6, 5) == 9 * 8 * 6 * 5
+
+
+class Attending(nn.Module):
+    def __init__(self, dim, window_size, shift_size):
+        super().__init__()
+        self.in_chans = dim
+        self.attention = WindowAttention(dim, window_size, 4, shift_size=shift_size)
+
+    def forward(self, x):
+        return self.attention(x.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(("dim", "window_size", "shift_size"), [(24, 8, 0), (24, 8, 4), (60, 4, 2)])
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (32, 32), (64, 64)])
+def test_windows_cost_what_swins_equation_2_says(dim, window_size, shift_size, height, width):
+    """arXiv:2103.14030: 4hwC² + 2M²hwC, so linear in the pixels."""
+    counted = count_multi_adds(Attending(dim, window_size, shift_size), height, width)
+    assert counted == 4 * height * width * dim**2 + 2 * window_size**2 * height * width * dim
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_attention_over_the_map_costs_what_swins_equation_1_says(side):
+    """4hwC² + 2(hw)²C: quadratic."""
+    assert count_multi_adds(Attending(24, side, 0), side, side) == 4 * side**2 * 24**2 + 2 * side**4 * 24
 
 
 def test_default_size_gives_1280x720():

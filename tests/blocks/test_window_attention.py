@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from hriusr.blocks.attention_core import attend
@@ -27,6 +29,37 @@ def test_equals_torchvision(shift, height, width, with_grad):
     twin = _torchvision_twin(unit, 24, 8, 3, shift)
     with torch.set_grad_enabled(with_grad):
         torch.testing.assert_close(unit(x), twin(x), rtol=1e-5, atol=1e-5)
+
+
+class _Allocations(TorchDispatchMode):
+    """Adds up the bytes of the storages that operations make."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **kwargs or {})
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):  # kept, so that no address is used twice
+                self.storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return result
+
+    @property
+    def bytes(self):
+        return sum(storage.nbytes() for storage in self.storages.values())
+
+
+@pytest.mark.parametrize("with_grad", [True, False])
+def test_shift_makes_no_mask_of_the_map(with_grad):
+    """HAT's code makes one of (windows, N, N) on every forward: 4 MB here."""
+    made = []
+    for shift in (0, 8):
+        unit = WindowAttention(8, 16, 2, shift_size=shift)
+        with torch.set_grad_enabled(with_grad), _Allocations() as allocations:
+            unit(torch.randn(1, 64, 64, 8))
+        made.append(allocations.bytes)
+    assert made[1] - made[0] < 0.5 * 4 * 16 * 256 * 256
 
 
 @pytest.mark.parametrize("renorm", ["softmax", "l2"])
