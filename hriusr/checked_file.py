@@ -67,6 +67,11 @@ def remove_checked(*paths: Path) -> None:
         _change(paths[0].parent, {path.name: None for path in paths})
 
 
+def forget_missing(folder: Path) -> None:
+    """Drop the lines of files that are not there: a process was killed between deleting one and its line."""
+    _change(folder, {name: None for name in read_checksums(folder) if not (folder / name).exists()})
+
+
 def read_checksums(folder: Path) -> dict[str, str]:
     """Return file name -> SHA-256 of a folder's list; empty where there is none. Lines that are none are left out."""
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hriusr.archs.weights import load_torch_file
 from hriusr.atomic_file import torch_bytes
-from hriusr.checked_file import remove_checked, write_checked
+from hriusr.checked_file import forget_missing, remove_checked, write_checked
 from hriusr.errors import HriusrError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ def drop_old_checkpoints(path_opt: Mapping[str, str], newest: int, keep: int | N
         return
     iterations = sorted(number for number in _iterations(states) if number <= newest)
     old = [number for number in iterations[:-keep] if not (keep_every and number % keep_every == 0)]
-    # the .state first: without it a checkpoint does not count
-    remove_checked(*(states / f"{number}.state" for number in old))
+    # the .state last: should a kill come in between, the next call finds it and deletes what is left
     remove_checked(*(path for number in old for path in Path(path_opt["models"]).glob(f"net_*_{number}.pth")))
+    remove_checked(*(states / f"{number}.state" for number in old))
     if old:
         logger.info("dropped old checkpoints: %s", ", ".join(map(str, old)))
 
@@ -173,10 +173,11 @@ def set_aside_later_checkpoints(path_opt: Mapping[str, str], iteration: int) -> 
 
 
 def remove_leftovers(path_opt: Mapping[str, str]) -> None:
-    """Delete unfinished files that a killed process left in the folders of checkpoints."""
+    """Delete unfinished files that a killed process left in the folders of checkpoints, and checksums of none."""
     for key in ("models", "training_states"):
         for path in Path(path_opt[key]).glob(".*.tmp"):
             path.unlink(missing_ok=True)
+        forget_missing(Path(path_opt[key]))
 
 
 def _iterations(folder: Path) -> list[int]:

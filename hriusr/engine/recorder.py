@@ -16,8 +16,10 @@ Infinities are the texts "inf" and "-inf". A resumed run first drops lines from 
 always reads like that of a run that was never interrupted (times and speeds apart).
 """
 
+import errno
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,7 @@ class Recorder:
             last = {"train": state.iteration, "validation": state.validated_iteration}
             kept = [line for line in _whole_lines(self.path) if line["iter"] <= last.get(line["kind"], state.iteration)]
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode("utf-8"))
-        self._file = open(self.path, "a", encoding="utf-8")
+        self._file = open(self.path, "ab", buffering=0)  # nothing is left to be written when it is closed
         self._sinks = sinks
 
     def train(self, iteration: int, losses: Mapping[str, float], lr: float, speed: Speed | None = None) -> None:
@@ -124,9 +126,10 @@ class Recorder:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         plain = {key: _json_number(value) if isinstance(value, float) else value for key, value in line.items()}
+        content = (json.dumps({"schema": SCHEMA, **plain}, allow_nan=False) + "\n").encode("utf-8")
         try:
-            self._file.write(json.dumps({"schema": SCHEMA, **plain}, allow_nan=False) + "\n")
-            self._file.flush()
+            if self._file.write(content) < len(content):  # a disk that was not yet full took a part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise HriusrError(
                 f"cannot write {self.path}: {error.strerror}; make room and start again with the same command"

@@ -10,8 +10,10 @@
 | --auto_resume | checkpoints of any options | it goes on from the newest good one, finished or not |
 
 Options are the same if all that decides on what is learned is; how it is recorded, validated and loaded may change.
+A run is finished when its summary.json says so: one that was killed after its last step still has to be validated.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -132,10 +134,20 @@ def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) 
         logger.warning("options differ (%s%s): a new run starts; --auto_resume goes on with these", told, more)
         return anew
     checkpoint = newest_checkpoint(states)
-    if checkpoint and checkpoint.state["iter"] >= int(opt["train"]["total_iter"]):
+    total_iter = int(opt["train"]["total_iter"])
+    if checkpoint and checkpoint.state["iter"] >= total_iter and _is_told_finished(folder, total_iter):
         logger.info("%s is finished: a new run starts", folder)
         return anew
     return Start(checkpoint, keeps_folder=True)
+
+
+def _is_told_finished(folder: Path, total_iter: int) -> bool:
+    """Tell whether a run's summary says that it came to its end."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return summary.get("status") == "finished" and summary.get("iterations", 0) >= total_iter
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

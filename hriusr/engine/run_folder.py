@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +65,7 @@ def record_origin(folder: Path, opt: Mapping[str, Any], option_file: Path | None
         resolved_yaml: options with bases merged and defaults filled in.
     """
     if option_file is not None and option_file.is_file():
-        shutil.copyfile(option_file, folder / option_file.name)
+        write_atomically(folder / option_file.name, option_file.read_bytes())
     write_atomically(folder / "options_in_force.yml", resolved_yaml.encode("utf-8"))
     patch = uncommitted_changes()
     if patch is not None:

@@ -7,6 +7,7 @@ weights/<parameter> and gradients/<parameter> (histograms), time/<phase>_s and s
 import importlib
 import logging
 import secrets
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,7 +40,7 @@ class Sink(Protocol):
 
 
 class TensorBoardSink:
-    """Event files for `tensorboard --logdir`."""
+    """Event files for `tensorboard --logdir`; given up, with a word, where they cannot be written any more."""
 
     def __init__(self, folder: Path, iteration: int):
         """Open a file.
@@ -53,24 +54,48 @@ class TensorBoardSink:
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder), purge_step=iteration + 1)
+        self._hook_before = threading.excepthook
+        threading.excepthook = self._pass_over_own_thread
+        try:
+            self._writer: Any = SummaryWriter(str(folder), purge_step=iteration + 1)
+        except OSError as error:
+            self._give_up(error)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Take numbers by name."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, iteration)
+            self._add("add_scalar", name, value, iteration)
 
     def image(self, iteration: int, name: str, image_HWC: np.ndarray) -> None:
         """Take a picture: RGB or grey uint8."""
-        self._writer.add_image(name, image_HWC, iteration, dataformats="HWC")
+        self._add("add_image", name, image_HWC, iteration, dataformats="HWC")
 
     def histogram(self, iteration: int, name: str, values: Tensor) -> None:
         """Take a tensor, all of it finite."""
-        self._writer.add_histogram(name, values, iteration)
+        self._add("add_histogram", name, values, iteration)
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        self._add("close")
+        threading.excepthook = self._hook_before
+
+    def _add(self, method: str, *arguments: Any, **options: Any) -> None:
+        if self._writer is None:
+            return
+        try:
+            getattr(self._writer, method)(*arguments, **options)
+        except OSError as error:  # of its thread, which has ended
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        logger.warning("TensorBoard's file ends here: %s", error.strerror or error)
+
+    def _pass_over_own_thread(self, failure: Any) -> None:
+        """Say nothing of a write that failed in TensorBoard's thread: it is raised again by the next call."""
+        is_own = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (is_own and issubclass(failure.exc_type, OSError)):
+            self._hook_before(failure)
 
 
 class WandbSink:

@@ -65,6 +65,17 @@ class TestKept:
             train(run_opt(val=None, logger__keep_checkpoints=1, logger__save_checkpoint_freq=2))
         assert [path.name for path in Path("experiments/tiny/training_states").glob("*.state")] == ["2.state"]
 
+    def test_what_a_kill_left_of_dropped_checkpoints_goes_with_the_next(self, run_opt):
+        opt = run_opt(train__total_iter=6, val=None)
+        opt["logger"].update(save_checkpoint_freq=2)
+        train(opt)
+        Path("experiments/tiny/models/net_g_2.pth").unlink()  # the kill came before the checksum and the .state went
+        opt["logger"].update(keep_checkpoints=1)
+        train({**opt, "auto_resume": True, "train": {**opt["train"], "total_iter": 8}})
+        assert kept_iterations() == [8]
+        assert set(read_checksums(Path("experiments/tiny/training_states"))) == {"8.state"}
+        assert set(read_checksums(Path("experiments/tiny/models"))) == {"net_g_8.pth", "net_g_latest.pth"}
+
     def test_checkpoints_of_an_attempt_given_up_are_set_aside(self, run_opt, capsys):
         train(run_opt(val=None))
         train(run_opt(val=None, path__resume_state="experiments/tiny/training_states/4.state", train__total_iter=6))

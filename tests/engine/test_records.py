@@ -1,5 +1,6 @@
 """What a run leaves behind to be read: TensorBoard, Weights & Biases, metrics.jsonl, summary.json, its exit status."""
 
+import errno
 import json
 import math
 import os
@@ -7,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from hriusr.engine.sinks import TensorBoardSink
 from hriusr.engine.speedometer import PHASES, Speed
 from hriusr.engine.train_loop import train
 from hriusr.engine.validation import SeenPictures
-from hriusr.errors import OptionsError
+from hriusr.errors import HriusrError, OptionsError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -58,6 +61,25 @@ class TestTensorBoard:
         (image,) = events.Images("images/set/a")
         assert (image.width, image.height) == (3 * 20, 512)  # bicubic, result, ground truth
 
+    def test_full_disk_ends_its_file_with_one_word(self, tmp_path, monkeypatch, caplog, capfd):
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        hook = threading.excepthook
+        sink = TensorBoardSink(tmp_path, 0)
+        monkeypatch.setattr(RecordWriter, "write", fail)
+        for iteration in range(100):
+            sink.scalars(iteration, {"lr": 1.0})
+            time.sleep(0.01)  # it is written by a thread
+        sink.close()
+        assert [record.message for record in caplog.records] == [
+            "TensorBoard's file ends here: No space left on device"
+        ]
+        assert "Traceback" not in capfd.readouterr().err
+        assert threading.excepthook is hook
+
     def test_run_shows_the_same_pictures_at_each_validation(self, run_opt):
         train(run_opt(logger__use_tb_logger=True, logger__num_val_images=2))
         events = events_of("tb_logger/tiny")
@@ -72,6 +94,18 @@ class TestTensorBoard:
         names = events.Tags()["histograms"]
         assert {name.split("/")[0] for name in names} == ({"weights", "gradients"} if steps else set())
         assert [event.step for name in names[:1] for event in events.Histograms(name)] == steps
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_full_disk_is_an_error_that_closing_does_not_hide(tmp_path):
+    recorder = Recorder(tmp_path, RunState(0, 1))
+    recorder._file.close()
+    recorder._file = open("/dev/full", "ab", buffering=0)
+    with (
+        pytest.raises(HriusrError, match=r"cannot write .*metrics.jsonl: No space left on device; make room"),
+        recorder,
+    ):
+        recorder.train(1, {"l_pix": 0.5}, 1e-3)
 
 
 def test_columns_are_bicubic_result_and_truth():

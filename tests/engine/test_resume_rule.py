@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hriusr.engine import run_summary
 from hriusr.engine.folder_lock import FolderLock
 from hriusr.engine.resume import find_start, learned_options
 from hriusr.engine.train_loop import train
+from hriusr.engine.training_run import TrainingRun
 from hriusr.errors import HriusrError, OptionsError, WeightsError
 from hriusr.options import load_options
 
@@ -107,6 +109,37 @@ def test_run_killed_before_its_first_checkpoint_starts_in_the_same_folder(run_op
     train(opt)
     assert not archived()
     assert [line["iter"] for line in records() if line["kind"] == "train"] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("was_longer", [False, True])
+def test_run_killed_after_its_last_step_is_validated_and_not_trained_again(run_opt, records, monkeypatch, was_longer):
+    train(run_opt())
+    expected = records()
+    shutil.move("experiments/tiny", "whole")
+    if was_longer:  # a finished run that is made longer: its summary is that of the shorter one
+        train(run_opt(train__total_iter=4))
+    with monkeypatch.context() as patch:
+        step = TrainingRun._validate
+
+        def die_at_the_end(self):
+            if self.state.iteration == 8:
+                raise _Killed
+            step(self)
+
+        patch.setattr(TrainingRun, "_validate", die_at_the_end)
+        patch.setattr(run_summary, "write_summary", lambda *_: None)  # a killed process writes none
+        with pytest.raises(_Killed):
+            train(run_opt(auto_resume=was_longer))
+    assert train(run_opt()).metrics["first"]["psnr"] == expected[-2]["psnr"]
+    assert records() == expected
+    assert not archived()
+    assert Path("experiments/tiny/models/net_g_latest.pth").samefile("experiments/tiny/models/net_g_8.pth")
+    train(run_opt())
+    assert len(archived()) == 1  # now it is finished
+
+
+class _Killed(BaseException):
+    """Stands for kill -9."""
 
 
 def test_auto_resume_and_new_contradict_each_other(run_opt):
