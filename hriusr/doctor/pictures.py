@@ -172,13 +172,13 @@ def _measure(audit: Audit, report: Report) -> None:
     values = {
         "pictures": audit.num_pictures,
         "looked_at": audit.num_looked_at,
-        "mean_megapixels": np.mean(pixels) / 1e6,
+        "mean_megapixels": round(float(np.mean(pixels)) / 1e6, 4),
     }
     matches = [facts.match for facts in audit.facts if facts.match]
     if matches:
         values["pairs_compared"] = len(matches)
-        values["exact_matlab_bicubic"] = sum(match.bicubic_psnr >= EXACT for match in matches)
-    report.measure(f"datasets.{audit.entry}", **{name: round(float(value), 4) for name, value in values.items()})
+        values["exact_matlab_bicubic"] = sum(bool(match.bicubic_psnr >= EXACT) for match in matches)
+    report.measure(f"datasets.{audit.entry}", **values)
 
 
 class _Grouped:

@@ -172,7 +172,8 @@ def joined_processes(opt: Mapping[str, Any]) -> Iterator[Processes]:
     except Exception as error:
         if store is None:
             raise
-        told = _explain(error, store, processes)
+        with StopSignal(is_quiet=True):  # the launcher sends SIGTERM as soon as one has ended: this one still speaks
+            told = _explain(error, store, processes)
         # the connections are left to the end of the process: with nccl, closing them would wait for those that are lost
         if told is error:
             raise

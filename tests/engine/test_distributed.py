@@ -4,12 +4,14 @@ import logging
 import math
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from hriusr.engine import distributed
 from hriusr.engine.distributed import Processes, first_node, joined_processes
 from hriusr.engine.evaluate import test as evaluate
 from hriusr.engine.train_loop import train
@@ -286,10 +288,17 @@ def test_error_of_all_processes_is_told_by_the_first_alone(run_opt):
     assert run_processes(2, work) == ["DataError", "ToldByAnotherError"]
 
 
-def test_lost_process_is_noticed_at_once(run_opt):
+def test_lost_process_is_noticed_at_once_and_told_though_the_launcher_ends_all(run_opt):
     opt = run_opt(train__total_iter=100_000, val=None, logger__save_checkpoint_freq=100_000)
 
     def work(rank):
+        explain = distributed._explain
+
+        def explain_late(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)  # torchrun, meanwhile
+            return explain(*arguments)
+
+        distributed._explain = explain_late
         if rank == 1:
             original = RestorationModel.optimize_parameters
 
