@@ -3,21 +3,20 @@
 All formats but JPEG (and GIF, which has 256 colours) are written without loss.
 """
 
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from hriusr.atomic_file import replacing
 from hriusr.errors import HriusrError
+from hriusr.upscaling.bmp import write_bmp
 from hriusr.upscaling.picture_formats import check_target
 from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
 from hriusr.upscaling.vips import FORMATS, load_vips, vips_reason
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
-_BMP_ROWS = 256
 
 
 def encode_picture(
@@ -66,7 +65,7 @@ def encode_picture(
         image = with_metadata(image, metadata, num_frames=num_frames)
         with replacing(target) as file:
             if target.suffix.lower() == ".bmp":
-                _write_bmp(image, file)
+                write_bmp(image, file)
             else:
                 saver, settings = _saver(target.suffix.lower(), image, dtype, jpeg_quality, metadata)
                 target_of_vips = vips.Target.new_to_descriptor(file.fileno())
@@ -88,7 +87,7 @@ def _saver(
     if suffix == ".png":
         return "pngsave", {"compression": 3, "filter": "all"}
     if suffix in (".jpg", ".jpeg"):
-        return "jpegsave", {"Q": jpeg_quality, "optimize_coding": True}
+        return "jpegsave", {"Q": jpeg_quality}  # optimize_coding would keep the whole picture in memory
     if suffix == ".webp":
         return "webpsave", {"lossless": True, "exact": True}
     if suffix == ".gif":
@@ -145,23 +144,3 @@ def _resample(image: Any, height: int, width: int) -> Any:
         oarea=[0, 0, width, height],
         extend="copy",
     )
-
-
-def _write_bmp(image: Any, file: BinaryIO) -> None:
-    """Write a BMP (BITMAPINFOHEADER): 24 bits, or 8 with a grey palette; rows upwards, in units of 4 bytes."""
-    num_channels = image.bands
-    row_bytes = -(-image.width * num_channels // 4) * 4
-    palette = b"" if num_channels == 3 else bytes(value for grey in range(256) for value in (grey, grey, grey, 0))
-    offset, num_bytes = 54 + len(palette), row_bytes * image.height
-    resolution = (round(image.xres * 1000), round(image.yres * 1000))
-    file.write(struct.pack("<2sIHHI", b"BM", offset + num_bytes, 0, 0, offset))
-    file.write(
-        struct.pack("<IiiHHIIiiII", 40, image.width, image.height, 1, 8 * num_channels, 0, num_bytes, *resolution, 0, 0)
-    )
-    file.write(palette)
-    for stop in range(image.height, 0, -_BMP_ROWS):
-        start = max(0, stop - _BMP_ROWS)
-        rows_HWC = image.crop(0, start, image.width, stop - start).numpy().reshape(stop - start, image.width, -1)
-        rows = np.zeros((stop - start, row_bytes), np.uint8)
-        rows[:, : image.width * num_channels] = rows_HWC[::-1, :, ::-1].reshape(stop - start, -1)
-        file.write(rows.tobytes())

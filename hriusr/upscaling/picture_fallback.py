@@ -1,4 +1,4 @@
-"""Pictures that libvips does not know, by Pillow: BMP, PPM, TGA, PCX, ICO, JPEG 2000. They are read into memory."""
+"""Pictures that libvips does not know, by Pillow: PPM, TGA, PCX, ICO, JPEG 2000, uncommon BMPs; read into memory."""
 
 import warnings
 from collections.abc import Callable

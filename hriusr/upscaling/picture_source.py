@@ -1,6 +1,7 @@
 """A picture file as rows of pixels, in any order and in flat memory.
 
-PNG, JPEG, WebP, TIFF, GIF and AVIF are read by libvips, BMP and others by Pillow (picture_fallback.py).
+PNG, JPEG, WebP, TIFF, GIF and AVIF are read by libvips, BMP by bmp.py, others by Pillow (picture_fallback.py). WebP,
+AVIF and what Pillow reads is decoded in memory; it is not made for large pictures.
 
 The header says what there is, before anything is decoded. The first rows asked for decode the whole file once, so that
 damage is found before the network starts: up to _IN_MEMORY bytes into memory, larger ones into a scratch file without a
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
+from hriusr.upscaling.bmp import open_plain_bmp
 from hriusr.upscaling.gif_blocks import gif_is_whole
 from hriusr.upscaling.picture_fallback import open_with_pillow
 from hriusr.upscaling.picture_metadata import PictureMetadata, metadata_of
@@ -179,7 +181,11 @@ def open_source(
     num_frames, orientation = 1, 1
     try:
         if loader is None:
-            image = open_with_pillow(path, lambda height, width: _check_size(path, height, width, 1, max_pixels))
+            image = open_plain_bmp(path)
+            if image is not None:
+                _check_size(path, image.height, image.width, 1, max_pixels)
+            else:
+                image = open_with_pillow(path, lambda height, width: _check_size(path, height, width, 1, max_pixels))
         else:
             image, num_frames = _open_with_vips(source, loader, path, max_pixels)
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1

@@ -1,6 +1,7 @@
 """Rows of a picture equal what Pillow, OpenCV and tifffile decode."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -49,6 +50,7 @@ PALETTE = Image.fromarray(COLOUR).quantize(8)
         ("a.webp", COLOUR, {"lossless": True}),
         *((f"a{suffix}", COLOUR_ALPHA, {}) for suffix in (".png", ".tif", ".tga")),
         *((f"a{suffix}", GREY[..., 0], {}) for suffix in (".png", ".bmp", ".tif", ".pgm")),
+        ("odd.bmp", COLOUR[:7, :5], {}),
         *((f"a{suffix}", GREY_ALPHA, {}) for suffix in (".png", ".tif")),
         *((f"a{suffix}", BIT, {}) for suffix in (".png", ".bmp", ".tif")),
         *((f"a{suffix}", PALETTE, {}) for suffix in (".png", ".bmp", ".tif", ".gif")),
@@ -334,3 +336,11 @@ def test_bad_files_are_errors_of_one_line(tmp_path, capfd, name, make, message):
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+def test_bmp_stored_from_the_top_down_is_read(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "a.bmp")
+    content = bytearray((tmp_path / "a.bmp").read_bytes())
+    content[22:26] = struct.pack("<i", -9)
+    (tmp_path / "a.bmp").write_bytes(content)
+    assert np.array_equal(rows_of(tmp_path / "a.bmp"), COLOUR[::-1])
