@@ -21,7 +21,7 @@ from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
 from hriusr.data.lq_degradation import LqDegradation
 from hriusr.data.matlab_resize import downsample
-from hriusr.data.picture_cache import PictureCache
+from hriusr.data.picture_cache import build_cache
 from hriusr.data.picture_paths import PicturePair, paired_keys, paired_paths
 from hriusr.data.sampler import SampleKey
 from hriusr.data.transforms import Window, augment, choose_corner, crop_to_multiple, cut
@@ -42,9 +42,9 @@ class PairedImageDataset(Dataset):
     Args:
         opt: dataroot_gt; dataroot_lq, or none; scale; phase (train, val, test); in phase train gt_size, use_hflip,
             use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y, grey),
-            mean, std, lq_on_the_fly, lq_noise, lq_jpeg_quality (see lq_degradation.py), cache (none, memory), recursive
-            (also pictures of the folders below dataroot_gt), enlarge_small (small gt are enlarged to gt_size, as HAT
-            does with ImageNet).
+            mean, std, lq_on_the_fly, lq_noise, lq_jpeg_quality (see lq_degradation.py), cache (none, memory, disk),
+            recursive (also pictures of the folders below dataroot_gt), enlarge_small (small gt are enlarged to gt_size,
+            as HAT does with ImageNet).
 
     Raises:
         DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
@@ -63,8 +63,7 @@ class PairedImageDataset(Dataset):
         self.pairs = self._find_pairs()
         self._read_gt = picture_reader(opt, opt["dataroot_gt"])
         self._read_lq = picture_reader(opt, self.lq_folder)
-        is_cached = opt.get("cache") == "memory"
-        self.cache = PictureCache(self._load_whole, len(self.pairs), self.name) if is_cached else None
+        self.cache = build_cache(opt, self._load_whole, len(self.pairs), self.name)
 
     @property
     def name(self) -> str:

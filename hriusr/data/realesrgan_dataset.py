@@ -23,7 +23,7 @@ from hriusr.data.degradations.kernels import draw_kernels
 from hriusr.data.degradations.settings import KernelSettings
 from hriusr.data.image_io import image_to_tensor
 from hriusr.data.lmdb_store import lmdb_keys
-from hriusr.data.picture_cache import PictureCache
+from hriusr.data.picture_cache import build_cache
 from hriusr.data.picture_paths import single_paths
 from hriusr.data.sampler import SampleKey
 from hriusr.data.transforms import augment
@@ -38,8 +38,8 @@ class RealESRGANDataset(Dataset):
 
     Args:
         opt: dataroot_gt; scale; phase, which must be train; optionally name, io_backend {type: disk | lmdb},
-            meta_info_file, recursive, cache (none, memory), use_hflip, use_rot, crop_pad_size (S, default 400), and
-            the keys of KernelSettings.
+            meta_info_file, recursive, cache (none, memory, disk), use_hflip, use_rot, crop_pad_size (S, default 400),
+            and the keys of KernelSettings.
 
     Raises:
         DataError: a folder, file or database is missing, or an option does not fit; the message says remedy.
@@ -66,7 +66,7 @@ class RealESRGANDataset(Dataset):
         )
         self.kernels = KernelSettings.from_options(opt)
         self._read = picture_reader(opt, folder)
-        self.cache = PictureCache(self._load, len(self.paths), self.name) if opt.get("cache") == "memory" else None
+        self.cache = build_cache(opt, self._load, len(self.paths), self.name)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
 from hriusr.data.lmdb_store import lmdb_keys
-from hriusr.data.picture_cache import PictureCache
+from hriusr.data.picture_cache import build_cache
 from hriusr.data.picture_paths import single_paths
 from hriusr.data.sampler import SampleKey
 from hriusr.errors import DataError
@@ -35,7 +35,7 @@ class SingleImageDataset(Dataset):
         self.paths = lmdb_keys(folder) if uses_lmdb(opt) else single_paths(folder, opt.get("meta_info_file"))
         self._read = picture_reader(opt, folder)
         name = opt.get("name") or folder
-        self.cache = PictureCache(self._load, len(self.paths), name) if opt.get("cache") == "memory" else None
+        self.cache = build_cache(opt, self._load, len(self.paths), name)
 
     def __len__(self) -> int:
         return len(self.paths)

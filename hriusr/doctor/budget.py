@@ -144,8 +144,8 @@ def _faster_data(train_opt: Mapping[str, Any], megapixels: float) -> str:
         remedies.append(f"raise num_worker_per_gpu to {cores}")
     if megapixels > _LARGE_PICTURE:
         remedies.append("cut the pictures with `hriusr prepare sub-images`")
-    if train_opt.get("cache") != "memory":
-        remedies.append("set cache: memory if they fit into it")
+    if train_opt.get("cache") not in ("memory", "disk"):
+        remedies.append("set cache: memory if they fit into it, else cache: disk")
     return ", or ".join(remedies) or "a machine with more or faster cores"
 
 

@@ -48,8 +48,10 @@ class DatasetOptions(KernelOptions):
         None,
         description="Make lq from gt by MATLAB's bicubic; implied when dataroot_lq is absent. hriusr's own key.",
     )
-    cache: Literal["none", "memory"] = Field(
-        "none", description="memory: keep decoded pictures in RAM (width x height x 3 bytes each). hriusr's own key."
+    cache: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="memory: keep decoded pictures in RAM (width x height x 3 bytes each); disk: in a memory-mapped "
+        "file in TMPDIR, for sets that are larger than RAM. hriusr's own key.",
     )
     recursive: bool = Field(
         False, description="Take the pictures of the folders below dataroot_gt too. hriusr's own key."

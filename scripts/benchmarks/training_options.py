@@ -1,6 +1,6 @@
 """What each option for speed and memory does to a training step and to the data, as ratios against the plain setting.
 
-    python scripts/benchmarks/training_options.py --threads 1 [--turns 3] [--without compile fp16] [--device cuda]
+    python scripts/benchmarks/training_options.py --threads 1 [--turns 3] [--only bf16 | --without compile]
 
 A turn is two steps of a whole training, data included, of the model and loader that an option file builds. All settings
 take their turns one after the other, round after round; a ratio is the median over the rounds, so that a machine whose
@@ -101,6 +101,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # key of a mapping, written as --force_
         f"{TRAIN}io_backend": {"type": "lmdb"},
     },
     "cache: memory": {f"{TRAIN}cache": "memory"},
+    "cache: disk": {f"{TRAIN}cache": "disk"},
     "lq on the fly": {f"{TRAIN}dataroot_lq": None},
     "ImageNet's dataset, JPEG": {
         f"{TRAIN}type": "ImageNetPairedDataset",
@@ -109,7 +110,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # key of a mapping, written as --force_
     },
 }
 GPU_ONLY = {"prefetch_mode: cuda"}
-DATA = ("plain", "lmdb", "cache: memory", "lq on the fly", "ImageNet's dataset, JPEG")
+DATA = ("plain", "lmdb", "cache: memory", "cache: disk", "lq on the fly", "ImageNet's dataset, JPEG")
 
 
 class Run:
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", nargs="+", default=[""], help="settings whose name has one of these words, and plain")
     parser.add_argument("--without", nargs="+", default=[], help="leave out settings whose name has one of these words")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -226,7 +228,9 @@ def main() -> None:
     names = [
         name
         for name in SETTINGS
-        if not any(word in name for word in arguments.without) and (name not in GPU_ONLY or arguments.device == "cuda")
+        if (name == "plain" or any(word in name for word in arguments.only))
+        and not any(word in name for word in arguments.without)
+        and (name not in GPU_ONLY or arguments.device == "cuda")
     ]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

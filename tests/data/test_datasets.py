@@ -1,6 +1,11 @@
 """PairedImageDataset, SingleImageDataset and HAT's ImageNetPairedDataset: options, faults, agreement with BasicSR."""
 
+import contextlib
+import pickle
 import random
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,10 +164,11 @@ def test_on_the_fly_crops_gt_to_the_scale(folders):
 
 @pytest.mark.parametrize("phase", ["train", "val"])
 @pytest.mark.parametrize("dataroot_lq", ["lq", None])
-def test_memory_cache_changes_nothing_and_reads_once(folders, phase, dataroot_lq, monkeypatch):
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_cache_changes_nothing_and_reads_once(folders, phase, dataroot_lq, cache, monkeypatch):
     root = str(folders / dataroot_lq) if dataroot_lq else None
     plain = PairedImageDataset(options(folders, phase, dataroot_lq=root))
-    cached = PairedImageDataset(options(folders, phase, dataroot_lq=root, cache="memory"))
+    cached = PairedImageDataset(options(folders, phase, dataroot_lq=root, cache=cache))
     cached.preload(2)
     monkeypatch.setattr(cached, "_read_gt", None)
     monkeypatch.setattr(cached, "_read_lq", None)
@@ -173,8 +179,36 @@ def test_memory_cache_changes_nothing_and_reads_once(folders, phase, dataroot_lq
 def test_cache_that_does_not_fit_is_refused_before_memory_runs_out(folders, monkeypatch):
     monkeypatch.setattr(picture_cache, "available_memory", lambda: 1000)
     monkeypatch.setattr(picture_cache, "_PROBED", 1)
-    with pytest.raises(DataError, match=r"cache: memory of dataset test needs .*set cache: none"):
+    with pytest.raises(DataError, match=r"cache: memory of dataset test needs .*set cache: disk"):
         PairedImageDataset(options(folders, cache="memory")).preload()
+    monkeypatch.setattr(picture_cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(DataError, match=r"cache: disk of dataset test needs .*another folder \(TMPDIR\)"):
+        PairedImageDataset(options(folders, cache="disk")).preload()
+
+
+def test_cache_on_a_disk_that_becomes_full_is_one_line(folders, monkeypatch):
+    dataset = PairedImageDataset(options(folders, cache="disk"))
+    dataset.cache._held._file = open("/dev/full", "wb")
+    with pytest.raises(DataError, match=r"cache: disk of dataset test: cannot write in .* \(No space left on device\)"):
+        dataset.preload()
+    with contextlib.suppress(OSError):
+        dataset.cache._held._file.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux tells what is mapped")
+def test_cache_on_disk_is_one_mapped_file_without_a_name(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dataset = PairedImageDataset(options(folders, cache="disk"))
+    before = set(tmp_path.iterdir())
+    dataset.preload(2)
+    items = [dataset[SampleKey(index, index)] for index in range(len(dataset))]
+    maps = [line for line in Path("/proc/self/maps").read_text().splitlines() if f"{tmp_path}/" in line]
+    assert len(maps) == 1
+    assert maps[0].endswith("(deleted)")
+    assert maps[0].split()[1] == "rw-s"
+    assert set(tmp_path.iterdir()) == before
+    again = pickle.loads(pickle.dumps(dataset))  # as a spawned loading process gets it
+    assert all(same(again[SampleKey(index, index)], item) for index, item in enumerate(items))
 
 
 def test_available_memory_is_known_here():

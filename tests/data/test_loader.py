@@ -45,7 +45,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("cache", ["none", "memory", "disk"])
 def test_workers_do_not_change_the_batches(folder, num_workers, cache):
     assert_same(batches(folder, 6, num_workers=num_workers, cache=cache), batches(folder, 6))
 
