@@ -14,7 +14,8 @@ from hriusr.errors import HriusrError
 from hriusr.upscaling.bmp import write_bmp
 from hriusr.upscaling.picture_formats import check_target
 from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
-from hriusr.upscaling.vips import FORMATS, load_vips, vips_reason
+from hriusr.upscaling.raw_image import mapped_raw, streamed_raw
+from hriusr.upscaling.vips import load_vips, vips_reason
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
 
@@ -47,37 +48,25 @@ def encode_picture(
     """
     num_frames, height, width, num_channels = shape
     target = Path(target)
+    suffix = target.suffix.lower()
     dtype = np.dtype(dtype)
     new_height, new_width = size or (height, width)
     check_target(target, new_height, new_width, dtype, num_channels in (2, 4), num_frames)
     vips = load_vips()
+    rows = mapped_raw if suffix == ".bmp" else streamed_raw
     try:
-        image = vips.Image.rawload(
-            str(raw_path),
-            width,
-            height * num_frames,
-            num_channels,
-            format=FORMATS[dtype],
-            interpretation=_interpretation(num_channels, dtype),
-        )
-        if (new_height, new_width) != (height, width):
-            image = _resize(image, num_frames, new_height, new_width, dtype)
-        image = with_metadata(image, metadata, num_frames=num_frames)
-        with replacing(target) as file:
-            if target.suffix.lower() == ".bmp":
+        with rows(raw_path, num_frames * height, width, num_channels, dtype) as image, replacing(target) as file:
+            if (new_height, new_width) != (height, width):
+                image = _resize(image, num_frames, new_height, new_width, dtype)
+            image = with_metadata(image, metadata, num_frames=num_frames)
+            if suffix == ".bmp":
                 write_bmp(image, file)
             else:
-                saver, settings = _saver(target.suffix.lower(), image, dtype, jpeg_quality, metadata)
-                target_of_vips = vips.Target.new_to_descriptor(file.fileno())
-                getattr(image, f"{saver}_target")(target_of_vips, **settings)
+                saver, settings = _saver(suffix, image, dtype, jpeg_quality, metadata)
+                getattr(image, f"{saver}_target")(vips.Target.new_to_descriptor(file.fileno()), **settings)
     except vips.Error as error:
         reason = "No space left on device" if "No space left" in str(error) else vips_reason(error)
         raise HriusrError(f"cannot write {target}: {reason}; what stood there before is untouched") from error
-
-
-def _interpretation(num_channels: int, dtype: np.dtype) -> str:
-    grey, colour = {"uint8": ("b-w", "srgb"), "uint16": ("grey16", "rgb16"), "float32": ("b-w", "scrgb")}[dtype.name]
-    return grey if num_channels <= 2 else colour
 
 
 def _saver(

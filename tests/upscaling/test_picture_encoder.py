@@ -189,3 +189,25 @@ def test_read_only_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(HriusrError, match=r"cannot write .*a\.png"):
         encode_picture(tmp_path / "file", (1, 3, 3, 1), np.uint8, PLAIN, tmp_path / "file" / "a.png")
+
+
+def test_pictures_of_many_strips_are_written_in_order(tmp_path, monkeypatch):
+    """Also where they are resampled: rows are read once, from top to bottom."""
+    monkeypatch.setattr("hriusr.upscaling.raw_image._STRIP_BYTES", 4000)
+    pixels = np.cumsum(noise((1500, 700, 1)), axis=0, dtype=np.uint8)
+    for suffix in (".tif", ".png"):
+        encode(pixels, tmp_path / f"a{suffix}")
+        assert np.array_equal(decoded(tmp_path / f"a{suffix}", np.uint8), pixels)
+    encode(pixels, tmp_path / "b.tif", size=(1700, 900))
+    encode(pixels, tmp_path / "b.bmp", size=(1700, 900))
+    assert np.array_equal(tifffile.imread(tmp_path / "b.tif"), np.array(Image.open(tmp_path / "b.bmp")))
+
+
+def test_large_tiffs_are_bigtiffs(tmp_path, monkeypatch):
+    pixels = noise((20, 30, 3))
+    for limit, is_big in ((1801, False), (1800, True)):
+        monkeypatch.setattr("hriusr.upscaling.picture_encoder._BIGTIFF_FROM", limit)
+        encode(pixels, tmp_path / "a.tif")
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.is_bigtiff == is_big
+            assert np.array_equal(file.asarray(), pixels)
