@@ -21,11 +21,12 @@ import yaml
 
 from hriusr.analysis.complexity import count_multi_adds, count_parameters
 from hriusr.archs.registry import build_network
+from hriusr.data.image_io import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = Path(__file__).with_name("networks.yml")
 RUNS = ROOT / "experiments" / "runs" / "study"
-PROTOCOL = ROOT / "options" / "train" / "study_x2.yml"
+PROTOCOLS = {name: ROOT / "options" / "train" / f"{name}_x2.yml" for name in ("study", "study_screen")}
 BUDGET, TOLERANCE = 61.0, 0.03  # G Multi-Adds at 1280x720 of every system
 
 
@@ -41,12 +42,15 @@ def load_networks() -> dict[str, dict]:
 
 def option_file(name: str, network_opt: dict, seed: int, folders: argparse.Namespace, work: Path) -> Path:
     """Write the option file of one run."""
-    path = work / f"study_{name}_s{seed}.yml"
+    path = work / f"{folders.protocol}_{name}_s{seed}.yml"
     sets = {"train": {"dataroot_gt": str(folders.gt)}}
     sets["val"] = {"dataroot_gt": str(folders.set5 / "HR"), "dataroot_lq": str(folders.set5 / "LR_bicubic" / "X2")}
-    sets["val_urban"] = {"dataroot_gt": str(folders.urban100 / "HR")}
+    urban100 = folders.urban100 / "HR"
+    if folders.protocol == "study_screen":
+        urban100 = cut_centres(urban100, work / "Urban100_centres")
+    sets["val_urban"] = {"dataroot_gt": str(urban100)}
     options = {
-        "base": os.path.relpath(PROTOCOL, work),
+        "base": os.path.relpath(PROTOCOLS[folders.protocol], work),
         "name": path.stem,
         "manual_seed": seed,
         "datasets": sets,
@@ -56,9 +60,25 @@ def option_file(name: str, network_opt: dict, seed: int, folders: argparse.Names
     return path
 
 
+def cut_centres(source: Path, target: Path) -> Path:
+    """Keep the centre 256x256 of every fourth picture; what is there already stays."""
+    target.mkdir(exist_ok=True)
+    for path in sorted(source.iterdir())[3::4]:
+        if not (target / path.name).exists():
+            picture = read_image(path)
+            top, left = (side // 2 - 128 for side in picture.shape[:2])
+            write_image(target / path.name, picture[top : top + 256, left : left + 256])
+    return target
+
+
+def results_folder(protocol: str) -> Path:
+    """Return where the results of a protocol lie."""
+    return RUNS if protocol == "study" else RUNS / "screen"
+
+
 def run_one(name: str, network_opt: dict, seed: int, folders: argparse.Namespace, work: Path) -> str:
     """Train one network with one seed in a process of its own; keep what it gave."""
-    result = RUNS / f"{name}_s{seed}.json"
+    result = results_folder(folders.protocol) / f"{name}_s{seed}.json"
     if result.exists():
         return f"{name} seed {seed}: done before"
     option = option_file(name, network_opt, seed, folders, work)
@@ -136,6 +156,7 @@ def main() -> None:
     run_parser = commands.add_parser("run", help="train what lacks")
     for name in ("gt", "set5", "urban100"):
         run_parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve(), required=True)
+    run_parser.add_argument("--protocol", choices=PROTOCOLS, default="study", help="study_screen: quick comparisons")
     run_parser.add_argument("--only", nargs="*", help="names of networks.yml; default: all")
     run_parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     run_parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each")
