@@ -15,14 +15,17 @@ from torch import Tensor, nn
 from hriusr.blocks.channel_attention import CAB
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.gated_feed_forward import GatedConvMlp
 from hriusr.blocks.hriu import HRIU
 from hriusr.blocks.norms import build_norm
 from hriusr.blocks.overlap_hriu import OverlapHRIU
 from hriusr.blocks.recompute import run_block
 from hriusr.blocks.resampling import build_resampling
+from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
 
 CHANNEL_ATTENTIONS = ("local", "global", "none")
+FEED_FORWARDS = ("plain", "gated")
 
 
 class ConvMlp(nn.Module):
@@ -96,6 +99,25 @@ def build_channel_attention(
     raise ValueError(f"channel_attention (={kind!r}) must be one of {', '.join(CHANNEL_ATTENTIONS)}")
 
 
+def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -> nn.Module:
+    """Make a feed-forward part, (B, H, W, C) -> the same.
+
+    Args:
+        kind: one of FEED_FORWARDS.
+        dim: channels C.
+        hidden_dim: channels between; of each half of a gated one.
+        kernel_size: odd side of its depth-wise convolution, pixels; 0 for none, which a gated one must have.
+
+    Raises:
+        ValueError: unknown kind, or a kernel that does not fit.
+    """
+    if kind == "gated":
+        return GatedConvMlp(dim, hidden_dim, kernel_size)
+    if kind == "plain":
+        return ConvMlp(dim, hidden_dim, kernel_size) if kernel_size else Mlp(dim, hidden_dim)
+    raise ValueError(f"ffn (={kind!r}) must be one of {', '.join(FEED_FORWARDS)}")
+
+
 class HybridBlock(nn.Module):
     """x += attention(n) + scale * cab(n) with n = norm x; then x += feed-forward(norm x).
 
@@ -104,8 +126,7 @@ class HybridBlock(nn.Module):
         attention: (B, H, W, C) -> (B, H, W, C).
         cab: (B, C, H, W) -> (B, C, H, W), or None.
         cab_scale: what the learned scale of each of cab's channels starts at.
-        mlp_ratio: hidden channels of the feed-forward part, in parts of C.
-        ffn_kernel_size: side of its depth-wise convolution, pixels; 0 for a plain MLP.
+        feed_forward: (B, H, W, C) -> (B, H, W, C).
         norm: "layer" or "instance".
         drop_path: probability that a sample skips a branch in training.
     """
@@ -117,8 +138,7 @@ class HybridBlock(nn.Module):
         cab: nn.Module | None,
         *,
         cab_scale: float,
-        mlp_ratio: float,
-        ffn_kernel_size: int,
+        feed_forward: nn.Module,
         norm: str,
         drop_path: float,
     ):
@@ -128,8 +148,7 @@ class HybridBlock(nn.Module):
         self.cab = cab
         self.cab_scale = None if cab is None else nn.Parameter(torch.full((dim,), float(cab_scale)))
         self.norm2 = build_norm(norm, dim)
-        hidden_dim = int(dim * mlp_ratio)
-        self.ffn = ConvMlp(dim, hidden_dim, ffn_kernel_size) if ffn_kernel_size else Mlp(dim, hidden_dim)
+        self.ffn = feed_forward
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
@@ -175,9 +194,12 @@ class HRIUGroup(nn.Module):
         num_heads: int,
         window_size: int,
         *,
+        wide_window_size: int,
+        shares_projections: bool,
         terms: str,
         tables: str,
         renorm: str,
+        ffn: str,
         mlp_ratio: float,
         ffn_kernel_size: int,
         channel_attention: str,
@@ -195,18 +217,41 @@ class HRIUGroup(nn.Module):
     ):
         """Build the group; the arguments are those of hriusr.archs.hriusr_arch.HRIUSR, for one group."""
         super().__init__()
-        block_options = {"mlp_ratio": mlp_ratio, "norm": norm, "cab_scale": cab_scale}
-        attention_options = {"terms": terms, "tables": tables, "renorm": renorm}
+        block_options = {"norm": norm, "cab_scale": cab_scale}
+        attention_options = {"terms": terms, "tables": tables}
+        if (shares_projections or wide_window_size) and renorm != "softmax":
+            raise ValueError(f"renorm (={renorm!r}) must be 'softmax' with shares_projections or wide_window_size")
+        if wide_window_size and (wide_window_size < window_size or wide_window_size % window_size):
+            raise ValueError(
+                f"wide_window_size (={wide_window_size}) must be a multiple of window_size (={window_size}), or 0"
+            )
 
-        def hriu(block_number: int) -> HRIU:
-            shift_size = alternating_shift(block_number, window_size)
-            return HRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
+        def hriu(block_number: int, *, is_low: bool = False) -> nn.Module:
+            """Alternate narrow and wide windows if there are wide ones, and with them shifted and unshifted ones."""
+            is_wide = wide_window_size and not is_low and block_number % 2
+            turn = block_number // 2 if wide_window_size and not is_low else block_number
+            if shares_projections or is_wide:
+                ratio = wide_window_size // window_size if is_wide else 1
+                options = attention_options | {"squeeze_ratio": ratio, "is_shifted": bool(turn % 2)}
+                return SharedHRIU(dim, num_heads, window_size, **options)
+            shift_size = alternating_shift(turn, window_size)
+            return HRIU(dim, num_heads, window_size, shift_size=shift_size, renorm=renorm, **attention_options)
+
+        def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module:
+            return build_feed_forward(kind, dim, int(dim * mlp_ratio), kernel_size)
 
         self.use_checkpoint = use_checkpoint
         self.low_resolution = None
         if low_resolution_ratio > 1:
             low_blocks = [
-                HybridBlock(dim, hriu(number), None, ffn_kernel_size=0, drop_path=0.0, **block_options)
+                HybridBlock(
+                    dim,
+                    hriu(number, is_low=True),
+                    None,
+                    feed_forward=feed_forward(0, "plain"),
+                    drop_path=0.0,
+                    **block_options,
+                )
                 for number in range(low_resolution_depth)
             ]
             resize_options = {"num_heads": num_heads, "window_size": window_size, "norm": norm}
@@ -224,7 +269,7 @@ class HRIUGroup(nn.Module):
                     dim,
                     hriu(number),
                     cab,
-                    ffn_kernel_size=ffn_kernel_size,
+                    feed_forward=feed_forward(ffn_kernel_size),
                     drop_path=drop_paths[number],
                     **block_options,
                 )
@@ -236,7 +281,7 @@ class HRIUGroup(nn.Module):
                     dim,
                     overlap,
                     None,
-                    ffn_kernel_size=ffn_kernel_size,
+                    feed_forward=feed_forward(ffn_kernel_size),
                     drop_path=drop_paths[-1],
                     **block_options,
                 )

@@ -37,7 +37,7 @@ def load_networks() -> dict[str, dict]:
         multi_adds = count_multi_adds(build_network({"upscale": 2, **network_opt})) / 1e9
         if abs(multi_adds / BUDGET - 1) > TOLERANCE:
             sys.exit(f"networks.yml: {name} has {multi_adds:.1f} G Multi-Adds, not {BUDGET} within {TOLERANCE:.0%}")
-    return groups["systems"] | groups["ablations"]
+    return groups["systems"] | groups["ablations"] | groups["designs"]
 
 
 def option_file(name: str, network_opt: dict, seed: int, folders: argparse.Namespace, work: Path) -> Path:

@@ -50,6 +50,9 @@ def test_every_parameter_gets_a_gradient():
         {"terms": "nm"},
         {"tables": "full"},
         {"renorm": "l2"},
+        {"wide_window_size": 16},
+        {"shares_projections": True},
+        {"ffn": "gated"},
         {"mlp_ratio": 1.0},
         {"ffn_kernel_size": 0},
         {"ffn_kernel_size": 5},
@@ -86,6 +89,15 @@ def test_every_option_has_an_effect(switch):
     x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert (plain(x) - switched(x)).abs().max() > 1e-6
+
+
+def test_linear_init_sets_the_deviation_of_the_weights():
+    def deviation(linear_init: str) -> float:
+        network = HRIUSR(**(TINY | {"linear_init": linear_init}))
+        return network.groups[0].blocks[0].attention.project_in.weight.std().item()
+
+    assert deviation("swin") == pytest.approx(0.02, rel=0.15)
+    assert deviation("fan_in") == pytest.approx(0.88 * 12**-0.5, rel=0.15)  # 0.88: what the cut leaves
 
 
 def test_stochastic_depth_and_checkpointing():
@@ -160,6 +172,12 @@ def test_exports_with_dynamic_sizes():
         ({"resampling": "pool"}, r"resampling \(='pool'\)"),
         ({"low_resolution_ratio": 3}, r"ratio \(=3\)"),
         ({"ffn_kernel_size": 4}, r"ffn_kernel_size \(=4\)"),
+        ({"ffn": "gated", "ffn_kernel_size": 0}, r"ffn_kernel_size \(=0\)"),
+        ({"ffn": "some"}, r"ffn \(='some'\)"),
+        ({"linear_init": "some"}, r"linear_init \(='some'\)"),
+        ({"wide_window_size": 12}, r"wide_window_size \(=12\)"),
+        ({"wide_window_size": 24}, r"dim \(=12\).*squeeze_ratio \(=3\)"),
+        ({"shares_projections": True, "renorm": "l2"}, r"renorm \(='l2'\)"),
         ({"depths": ()}, r"depths \(=\(\)\)"),
         ({"in_chans": 0}, r"in_chans \(=0\)"),
         ({"window_size": 0}, r"^window_size \(=0\)"),
