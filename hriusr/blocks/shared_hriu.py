@@ -76,17 +76,16 @@ class SharedHRIU(nn.Module):
         tables = self.scores.prepare(computing_dtype(x_BHWC))
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
-            query = None if self.query is None else self.query(x_MPC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            query, key = None, None
+            if self.query is not None:
+                query = self.query(x_MPC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             *keys, value = self._squeeze(self.key_value(x_MPC))
-            key = keys[0] if keys else None
-            has = {letter: letter in self.terms for letter in TERMS}
-            score = self.scores(
-                query if has["a"] else None,
-                query if has["n"] else None,
-                key if has["a"] else None,
-                key if has["m"] else None,
-                tables,
+            if keys:
+                key = keys[0]
+            q1, q2, k1, k3 = (
+                x if letter in self.terms else None for x, letter in zip((query, query, key, key), "anam", strict=True)
             )
+            score = self.scores(q1, q2, k1, k3, tables)
             y_MhPd = attend_shifted(*score[:2], value, score.bias, self.regions, numbers, grid)
             return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
 
@@ -97,6 +96,7 @@ class SharedHRIU(nn.Module):
     def _squeeze(self, parts_MPK: Tensor) -> tuple[Tensor, ...]:
         """Return keys and values of the cells, (M, h, N, d) each: channel = (part, squeezed channel, row, column)."""
         side, ratio = self.source_side, self.squeeze_ratio
-        cells = parts_MPK.unflatten(-1, (self.num_key_parts, self.squeezed_dim)).unflatten(1, (side, ratio, side, ratio))
+        cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
+        cells = cells.unflatten(-1, (self.num_key_parts, self.squeezed_dim))
         cells = cells.permute(5, 0, 1, 3, 6, 2, 4).flatten(4).flatten(2, 3)  # part, M, N, C
         return cells.unflatten(-1, (self.num_heads, -1)).transpose(2, 3).unbind(0)
