@@ -42,6 +42,7 @@ class HRIUSR(ResidualNetwork):
         low_resolution_ratio: int = 4,
         low_resolution_depth: int = 2,
         resampling: str = "imprinting",
+        num_convs: int = 1,
         norm: str = "layer",
         linear_init: str = "swin",
         drop_path_rate: float = 0.0,
@@ -79,6 +80,7 @@ class HRIUSR(ResidualNetwork):
             low_resolution_ratio: how much smaller the low-resolution branch of a group is; 0 leaves it out.
             low_resolution_depth: HRIU blocks in it.
             resampling: how the branch shrinks and grows: "imprinting", "merging" or "conv".
+            num_convs: 3x3 convolutions that close a group, GELU between them.
             norm: "layer", or "instance" (its result depends on the size of the picture).
             linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs).
             drop_path_rate: stochastic depth of the last block; grows linearly over the blocks.
@@ -119,6 +121,7 @@ class HRIUSR(ResidualNetwork):
                 low_resolution_ratio=low_resolution_ratio,
                 low_resolution_depth=low_resolution_depth,
                 resampling=resampling,
+                num_convs=num_convs,
                 norm=norm,
                 drop_paths=drop_paths,
                 use_checkpoint=use_checkpoint,

@@ -211,6 +211,7 @@ class HRIUGroup(nn.Module):
         low_resolution_ratio: int,
         low_resolution_depth: int,
         resampling: str,
+        num_convs: int,
         norm: str,
         drop_paths: list[float],
         use_checkpoint: bool,
@@ -287,7 +288,10 @@ class HRIUGroup(nn.Module):
                 )
             )
         self.blocks = nn.ModuleList(blocks)
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        if num_convs < 1:
+            raise ValueError(f"num_convs (={num_convs}) must be at least 1")
+        convs = [nn.Conv2d(dim, dim, 3, padding=1) for _ in range(num_convs)]
+        self.conv = convs[0] if num_convs == 1 else nn.Sequential(*_with_activations(convs))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
@@ -297,3 +301,8 @@ class HRIUGroup(nn.Module):
         for block in self.blocks:
             y_BHWC = run_block(block, y_BHWC, self.use_checkpoint)
         return channels_last(self.conv(channels_first(y_BHWC))) + x_BHWC
+
+
+def _with_activations(convs: list[nn.Module]) -> list[nn.Module]:
+    """Put a GELU between each two layers."""
+    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.GELU(), conv))]
