@@ -10,7 +10,7 @@ from torch import nn
 from hriusr.archs.residual_network import ResidualNetwork
 from hriusr.basicsr_bridge import ARCH_REGISTRY
 from hriusr.blocks.drop_path import drop_path_rates
-from hriusr.blocks.hriu_groups import HRIUGroup
+from hriusr.blocks.hriu_groups import HRIUGroup, HybridBlock
 
 
 @ARCH_REGISTRY.register()
@@ -82,7 +82,8 @@ class HRIUSR(ResidualNetwork):
             resampling: how the branch shrinks and grows: "imprinting", "merging" or "conv".
             num_convs: 3x3 convolutions that close a group, GELU between them.
             norm: "layer", or "instance" (its result depends on the size of the picture).
-            linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs).
+            linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs),
+                "quiet" the latter, but 0 where a residual branch ends: at first blocks let features pass unchanged.
             drop_path_rate: stochastic depth of the last block; grows linearly over the blocks.
             upsampler: "pixelshuffle", "pixelshuffledirect", "nearest+conv"; "" at upscale 1.
             num_feat: channels inside the upsampler ("pixelshuffledirect" has none).
@@ -133,7 +134,7 @@ class HRIUSR(ResidualNetwork):
             nn.Sequential(*groups),
             body_name="groups",
             norm=norm,
-            linear_init=linear_init,
+            linear_init="fan_in" if linear_init == "quiet" else linear_init,
             in_chans=in_chans,
             embed_dim=embed_dim,
             upscale=upscale,
@@ -143,3 +144,7 @@ class HRIUSR(ResidualNetwork):
             pad_multiple=multiple,
             size_multiple=multiple,
         )
+        if linear_init == "quiet":
+            for module in self.modules():
+                if isinstance(module, HybridBlock):
+                    module.quieten()

@@ -160,6 +160,11 @@ class HybridBlock(nn.Module):
         x_BHWC = x_BHWC + self.drop_path(mixed)
         return x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
 
+    def quieten(self) -> None:
+        """Let attention and feed-forward part start by adding nothing, with the gradient of what they could add."""
+        for last in (self.attention.project_out, self.ffn.fc2):
+            nn.init.zeros_(last.weight)
+
 
 class LowResolutionBranch(nn.Module):
     """Shrink, attend at low resolution, grow, behind a gate that starts at zero.

@@ -101,6 +101,14 @@ def test_linear_init_sets_the_deviation_of_the_weights():
     assert deviation("fan_in") == pytest.approx(0.88 * 12**-0.5, rel=0.15)  # 0.88: what the cut leaves
 
 
+def test_quiet_blocks_change_nothing_at_first():
+    network = HRIUSR(**TINY, linear_init="quiet", channel_attention="none")
+    x = torch.randn(1, 32, 32, 12)
+    for block in network.groups[0].blocks:
+        torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+    assert not torch.allclose(HRIUSR(**TINY, channel_attention="none").groups[0].blocks[0](x), x)
+
+
 def test_stochastic_depth_and_checkpointing():
     x = torch.rand(1, 3, 32, 32)
     network = _wakened(HRIUSR(**TINY, drop_path_rate=0.9)).train()
