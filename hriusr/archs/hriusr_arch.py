@@ -80,7 +80,7 @@ class HRIUSR(ResidualNetwork):
             low_resolution_ratio: how much smaller the low-resolution branch of a group is; 0 leaves it out.
             low_resolution_depth: HRIU blocks in it.
             resampling: how the branch shrinks and grows: "imprinting", "merging" or "conv".
-            num_convs: 3x3 convolutions that close a group, GELU between them.
+            num_convs: 3x3 convolutions that close a group, LeakyReLU between them.
             norm: "layer", or "instance" (its result depends on the size of the picture).
             linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs),
                 "quiet" the latter, but 0 where a residual branch ends: at first blocks let features pass unchanged.

@@ -309,5 +309,5 @@ class HRIUGroup(nn.Module):
 
 
 def _with_activations(convs: list[nn.Module]) -> list[nn.Module]:
-    """Put a GELU between each two layers."""
-    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.GELU(), conv))]
+    """Put an activation between each two layers; ReLU's kind, which bends small features as it does large ones."""
+    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.LeakyReLU(0.2), conv))]
