@@ -232,16 +232,24 @@ class HRIUGroup(nn.Module):
                 f"wide_window_size (={wide_window_size}) must be a multiple of window_size (={window_size}), or 0"
             )
 
-        def hriu(block_number: int, *, is_low: bool = False) -> nn.Module:
-            """Alternate narrow and wide windows if there are wide ones, and with them shifted and unshifted ones."""
-            is_wide = wide_window_size and not is_low and block_number % 2
-            turn = block_number // 2 if wide_window_size and not is_low else block_number
-            if shares_projections or is_wide:
-                ratio = wide_window_size // window_size if is_wide else 1
-                options = attention_options | {"squeeze_ratio": ratio, "is_shifted": bool(turn % 2)}
-                return SharedHRIU(dim, num_heads, window_size, **options)
-            shift_size = alternating_shift(turn, window_size)
+        def hriu(number: int) -> nn.Module:
+            shift_size = alternating_shift(number, window_size)
+            if shares_projections:
+                return SharedHRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
             return HRIU(dim, num_heads, window_size, shift_size=shift_size, renorm=renorm, **attention_options)
+
+        def narrow_or_wide_hriu(number: int) -> nn.Module:
+            if not wide_window_size:
+                return hriu(number)
+            turn, is_wide = divmod(number, 2)
+            if not is_wide:
+                return hriu(turn)
+            # a quarter or three: their borders never lie on those of narrow windows
+            shift_size = window_size // 4 + alternating_shift(turn, window_size)
+            ratio = wide_window_size // window_size
+            return SharedHRIU(
+                dim, num_heads, window_size, squeeze_ratio=ratio, shift_size=shift_size, **attention_options
+            )
 
         def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module:
             return build_feed_forward(kind, dim, int(dim * mlp_ratio), kernel_size)
@@ -252,7 +260,7 @@ class HRIUGroup(nn.Module):
             low_blocks = [
                 HybridBlock(
                     dim,
-                    hriu(number, is_low=True),
+                    hriu(number),
                     None,
                     feed_forward=feed_forward(0, "plain"),
                     drop_path=0.0,
@@ -273,7 +281,7 @@ class HRIUGroup(nn.Module):
             blocks.append(
                 HybridBlock(
                     dim,
-                    hriu(number),
+                    narrow_or_wide_hriu(number),
                     cab,
                     feed_forward=feed_forward(ffn_kernel_size),
                     drop_path=drop_paths[number],

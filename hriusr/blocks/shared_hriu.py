@@ -30,7 +30,7 @@ class SharedHRIU(nn.Module):
         squeeze_ratio: int = 1,
         terms: str = TERMS,
         tables: str = "axial",
-        is_shifted: bool = False,
+        shift_size: int = 0,
     ) -> None:
         """Build the unit.
 
@@ -41,7 +41,7 @@ class SharedHRIU(nn.Module):
             squeeze_ratio: pixels of a cell along each side; 1 for none.
             terms: letters of the score, out of "anm".
             tables: "axial" (cheap) or "full" relative tables.
-            is_shifted: whether windows are moved down and right by half their side.
+            shift_size: cells that windows are moved down and right by.
 
         Raises:
             ValueError: naming the argument, its value and what fits.
@@ -65,10 +65,11 @@ class SharedHRIU(nn.Module):
         self.query = nn.Linear(dim, dim) if "a" in terms or "n" in terms else None
         self.key_value = nn.Linear(dim, self.squeezed_dim * self.num_key_parts)
         self.project_out = nn.Linear(dim, dim)
-        shift = self.source_side // 2 if is_shifted else 0
-        self.shift_size = (shift * squeeze_ratio,) * 2
-        sides = ((self.source_side,) * 2, (shift,) * 2, (self.target_side,) * 2)
-        self.regions = ShiftRegions(*sides) if shift else None
+        if not 0 <= shift_size < window_size:
+            raise ValueError(f"shift_size (={shift_size}) must be at least 0 and below window_size (={window_size})")
+        self.shift_size = (shift_size * squeeze_ratio,) * 2
+        sides = ((self.source_side,) * 2, (shift_size,) * 2, (self.target_side,) * 2)
+        self.regions = ShiftRegions(*sides) if shift_size else None
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""

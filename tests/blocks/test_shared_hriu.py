@@ -53,14 +53,14 @@ def test_equals_brute_force(terms, squeeze_ratio):
 def test_attends_as_well_without_gradients():
     """That is another way through attention_core.py: masks for the cut, a few windows at a time."""
     torch.manual_seed(0)
-    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, is_shifted=True)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, shift_size=2)
     x = torch.randn(2, 24, 32, DIM)
     torch.testing.assert_close(unit(x).detach(), torch.no_grad()(unit)(x))
 
 
 def test_moved_windows_do_not_look_across_the_edge():
     torch.manual_seed(0)
-    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, is_shifted=True)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, shift_size=2)
     x = torch.randn(1, 16, 16, DIM)
     changed = x.clone()
     changed[:, :4] = 0  # rows 0 to 3 lie in one rolled window with rows 12 to 15
