@@ -83,7 +83,8 @@ class HRIUSR(ResidualNetwork):
             num_convs: 3x3 convolutions that close a group, LeakyReLU between them.
             norm: "layer", or "instance" (its result depends on the size of the picture).
             linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs),
-                "quiet" the latter, but 0 where a residual branch ends: at first blocks let features pass unchanged.
+                "quiet" the latter, but 0 where a residual branch ends: at first blocks let features pass unchanged;
+                "still" the same for groups too, whose inner convolutions then start by He's rule.
             drop_path_rate: stochastic depth of the last block; grows linearly over the blocks.
             upsampler: "pixelshuffle", "pixelshuffledirect", "nearest+conv"; "" at upscale 1.
             num_feat: channels inside the upsampler ("pixelshuffledirect" has none).
@@ -134,7 +135,7 @@ class HRIUSR(ResidualNetwork):
             nn.Sequential(*groups),
             body_name="groups",
             norm=norm,
-            linear_init="fan_in" if linear_init == "quiet" else linear_init,
+            linear_init="fan_in" if linear_init in ("quiet", "still") else linear_init,
             in_chans=in_chans,
             embed_dim=embed_dim,
             upscale=upscale,
@@ -144,7 +145,7 @@ class HRIUSR(ResidualNetwork):
             pad_multiple=multiple,
             size_multiple=multiple,
         )
-        if linear_init == "quiet":
+        if linear_init in ("quiet", "still"):
             for module in self.modules():
-                if isinstance(module, HybridBlock):
+                if isinstance(module, HybridBlock) or (isinstance(module, HRIUGroup) and linear_init == "still"):
                     module.quieten()

@@ -26,6 +26,7 @@ from hriusr.blocks.swin_groups import alternating_shift, channels_first, channel
 
 CHANNEL_ATTENTIONS = ("local", "global", "none")
 FEED_FORWARDS = ("plain", "gated")
+_SLOPE = 0.2  # of LeakyReLU
 
 
 class ConvMlp(nn.Module):
@@ -315,7 +316,16 @@ class HRIUGroup(nn.Module):
             y_BHWC = run_block(block, y_BHWC, self.use_checkpoint)
         return channels_last(self.conv(channels_first(y_BHWC))) + x_BHWC
 
+    def quieten(self) -> None:
+        """Let the group start by adding nothing, with lively features inside (He, arXiv:1502.01852, eq. 15)."""
+        *inner, last = (module for module in self.conv.modules() if isinstance(module, nn.Conv2d))
+        for conv in inner:
+            nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+            nn.init.zeros_(conv.bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
 
 def _with_activations(convs: list[nn.Module]) -> list[nn.Module]:
     """Put an activation between each two layers; ReLU's kind, which bends small features as it does large ones."""
-    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.LeakyReLU(0.2), conv))]
+    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.LeakyReLU(_SLOPE), conv))]

@@ -109,6 +109,13 @@ def test_quiet_blocks_change_nothing_at_first():
     assert not torch.allclose(HRIUSR(**TINY, channel_attention="none").groups[0].blocks[0](x), x)
 
 
+def test_still_groups_change_nothing_at_first():
+    network = HRIUSR(**TINY, linear_init="still", num_convs=2)
+    x = torch.randn(1, 32, 32, 12)
+    torch.testing.assert_close(network.groups[0](x), x, rtol=0, atol=0)
+    assert network.groups[0].conv[0].weight.std().item() == pytest.approx((2 / 1.04 / (9 * 12)) ** 0.5, rel=0.1)
+
+
 def test_stochastic_depth_and_checkpointing():
     x = torch.rand(1, 3, 32, 32)
     network = _wakened(HRIUSR(**TINY, drop_path_rate=0.9)).train()
