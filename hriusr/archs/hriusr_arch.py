@@ -45,6 +45,7 @@ class HRIUSR(ResidualNetwork):
         num_convs: int = 1,
         norm: str = "layer",
         linear_init: str = "swin",
+        bias_init: str = "flat",
         drop_path_rate: float = 0.0,
         upsampler: str = "pixelshuffledirect",
         num_feat: int = 64,
@@ -85,6 +86,8 @@ class HRIUSR(ResidualNetwork):
             linear_init: deviation that weights of linear layers start with: "swin" 0.02, "fan_in" 1 / sqrt(inputs),
                 "quiet" the latter, but 0 where a residual branch ends: at first blocks let features pass unchanged;
                 "still" the same for groups too, whose inner convolutions then start by He's rule.
+            bias_init: what the relative bias of hybrid blocks starts with: "flat" nearly none, "near" a Gaussian around
+                each pixel, wider from head to head.
             drop_path_rate: stochastic depth of the last block; grows linearly over the blocks.
             upsampler: "pixelshuffle", "pixelshuffledirect", "nearest+conv"; "" at upscale 1.
             num_feat: channels inside the upsampler ("pixelshuffledirect" has none).
@@ -145,6 +148,11 @@ class HRIUSR(ResidualNetwork):
             pad_multiple=multiple,
             size_multiple=multiple,
         )
+        if bias_init not in ("flat", "near"):
+            raise ValueError(f"bias_init (={bias_init!r}) must be 'flat' or 'near'")
+        for module in self.modules():
+            if isinstance(module, HybridBlock) and bias_init == "near":
+                module.look_near()
         if linear_init in ("quiet", "still"):
             for module in self.modules():
                 if isinstance(module, HybridBlock) or (isinstance(module, HRIUGroup) and linear_init == "still"):

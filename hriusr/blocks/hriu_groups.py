@@ -166,6 +166,18 @@ class HybridBlock(nn.Module):
         for last in (self.attention.project_out, self.ffn.fc2):
             nn.init.zeros_(last.weight)
 
+    def look_near(self) -> None:
+        """Let each head start with a Gaussian window of its own: deviation 1 pixel, 2, 4 and so on.
+
+        Scores that compare contents then make it a bilateral filter, where a flat start sees the mean of its window.
+        """
+        table_hYX = self.attention.scores.bias_table
+        rows, columns = (torch.arange(size) - (size - 1) / 2 for size in table_hYX.shape[1:])
+        squares_YX = rows[:, None] ** 2 + columns**2
+        deviations_h = 2.0 ** torch.arange(len(table_hYX))
+        with torch.no_grad():
+            table_hYX.copy_(-squares_YX / (2 * deviations_h[:, None, None] ** 2))
+
 
 class LowResolutionBranch(nn.Module):
     """Shrink, attend at low resolution, grow, behind a gate that starts at zero.

@@ -116,6 +116,20 @@ def test_still_groups_change_nothing_at_first():
     assert network.groups[0].conv[0].weight.std().item() == pytest.approx((2 / 1.04 / (9 * 12)) ** 0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"shares_projections": True}, {"wide_window_size": 8}])
+def test_heads_may_start_near(arguments):
+    network = HRIUSR(**(TINY | {"window_size": 4}), bias_init="near", low_resolution_ratio=2, **arguments)
+    for block in network.groups[0].blocks:
+        scores = block.attention.scores
+        table = scores.bias_table.detach()
+        centre = (table.shape[1] - 1) / 2
+        assert table[0].max() >= -0.25
+        near, far = table[:, int(centre), int(centre)], table[:, int(centre), 0]
+        distance = centre - int(centre) + torch.tensor(0.0)
+        assert (near - far)[0] == pytest.approx((centre**2 - distance.item() ** 2) / 2)
+        assert (near - far)[1] == pytest.approx((centre**2 - distance.item() ** 2) / 8)
+
+
 def test_stochastic_depth_and_checkpointing():
     x = torch.rand(1, 3, 32, 32)
     network = _wakened(HRIUSR(**TINY, drop_path_rate=0.9)).train()
@@ -191,6 +205,7 @@ def test_exports_with_dynamic_sizes():
         ({"ffn": "gated", "ffn_kernel_size": 0}, r"ffn_kernel_size \(=0\)"),
         ({"ffn": "some"}, r"ffn \(='some'\)"),
         ({"num_convs": 0}, r"num_convs \(=0\)"),
+        ({"bias_init": "some"}, r"bias_init \(='some'\)"),
         ({"linear_init": "some"}, r"linear_init \(='some'\)"),
         ({"wide_window_size": 12}, r"wide_window_size \(=12\)"),
         ({"wide_window_size": 24}, r"dim \(=12\).*squeeze_ratio \(=3\)"),
