@@ -43,6 +43,8 @@ class PooledStatistics:
 
     def __post_init__(self):
         self.pools = [module for module in self.network.modules() if _is_global_pool(module)]
+        # Flips and turns (ensembles.py) move a tile's own pixels about: then all of its pixels count
+        self._counts_all = any(getattr(module, "turns_pictures", False) for module in self.network.modules())
         self._sums: list[_Sum] = []
         self._region: tuple[slice, slice] | None = None
 
@@ -66,7 +68,7 @@ class PooledStatistics:
 
     def measure_next(self, rows: slice, columns: slice) -> None:
         """Say which pixels of the next tile's features count."""
-        self._region = (rows, columns)
+        self._region = (slice(None), slice(None)) if self._counts_all else (rows, columns)
 
     def sums(self) -> list[tuple[Tensor | float, int]]:
         """Return (sum, count) of each pool in this pass, to be added up over processes."""

@@ -37,6 +37,53 @@ class TileSharing:
         """Return the share of this process."""
         return numbers[self.rank :: self.count]
 
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Let process 0 make a value (plain types) and return it everywhere.
+
+        Raises:
+            HriusrError: what make raised; ToldByAnotherError in the other processes.
+        """
+        if self.count == 1:
+            return make()
+        values: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                values[0] = make()
+            except HriusrError as error:
+                values[1] = error
+        dist.broadcast_object_list(values, 0)
+        if values[1] is not None:
+            raise values[1] if self.rank == 0 else ToldByAnotherError(str(values[1]))
+        return values[0]
+
+    def together(self, make: Callable[[], T]) -> T:
+        """Let every process make a value of its own; none goes on unless all could.
+
+        Raises:
+            HriusrError: what make raised; in the others ToldByAnotherError, or that of the first process that failed.
+        """
+        if self.count == 1:
+            return make()
+        value, problem = None, None
+        try:
+            value = make()
+        except Exception as error:
+            problem = error
+        told = [text for text in self.gather("" if problem is None else _describe(problem)) if text]
+        if problem is not None:
+            raise problem
+        if told:
+            raise HriusrError(told[0]) if self.rank == 0 else ToldByAnotherError(told[0])
+        return value
+
+    def gather(self, value: T) -> list[T]:
+        """Return every process's value (plain types), in the order of ranks."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
     def add_up(self, measure: Callable[[], list[tuple[Tensor | float, int]]]) -> list[tuple[Any, int]]:
         """Sum (total, count) pairs over all processes.
 
@@ -52,8 +99,7 @@ class TileSharing:
             mine: tuple[Any, str] = (measure(), "")
         except Exception as error:
             mine = (None, _describe(error))
-        shares: list[Any] = [None] * self.count
-        dist.all_gather_object(shares, mine)
+        shares = self.gather(mine)
         problems = [problem for _, problem in shares if problem]
         if problems:
             raise HriusrError(problems[0])
@@ -136,7 +182,11 @@ def _send(result: Tensor | str) -> None:
 
 def _receive(rank: int) -> Tensor:
     header = torch.zeros(_HEADER, dtype=torch.int64)
-    dist.recv(header, rank)
+    try:
+        dist.recv(header, rank)
+    except RuntimeError as error:
+        text = str(error).split("\n", maxsplit=1)[0]
+        raise HriusrError(f"process {rank} of this run is gone ({text}): run it again") from None
     is_tile, *shape = header.tolist()
     if is_tile:
         result = torch.empty(shape)

@@ -8,7 +8,8 @@ Shapes: B pictures, C channels, H W pixels
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +123,7 @@ class TiledUpscale:
             parameter = next(network.parameters(), None)
             device = "cpu" if parameter is None else parameter.device
         self.network, self.source, self.settings, self.sharing = network, source, settings, sharing
+        self.scale, self.alignment = scale, alignment
         self.statistics = PooledStatistics(network)
         self._runner = TileRunner(
             network,
@@ -139,6 +141,10 @@ class TiledUpscale:
     def num_tiles(self) -> int:
         """How many tiles the picture has."""
         return len(self.rows.origins) * len(self.columns.origins)
+
+    def run(self, tiles: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the results of any tiles of one shape, as those of the picture are computed."""
+        return self._runner.run(tiles)
 
     def measure_pools(self, progress: Progress | None = None) -> None:
         """Measure the means of the network's global pools over the whole picture; nothing to do without pools.
@@ -176,12 +182,14 @@ class TiledUpscale:
         numbers = range(first_row * len(self.columns.origins), self.num_tiles)
         with evaluating(self.network), self.statistics.held():
             results = self._runner.run(self._tiles(self.sharing.mine(numbers)))
-            for number, tile in zip(numbers, self.sharing.in_order(results, len(numbers)), strict=False):
-                block = blender.add(*divmod(number, len(self.columns.origins)), tile)
-                self.open_fade = blender.below
-                if progress is not None:
-                    progress(number + 1, self.num_tiles)
-                yield number, block
+            # closed at once when the caller stops early: the other processes wait to hear of it
+            with closing(self.sharing.in_order(results, len(numbers))) as tiles:
+                for number, tile in zip(numbers, tiles, strict=False):
+                    block = blender.add(*divmod(number, len(self.columns.origins)), tile)
+                    self.open_fade = blender.below
+                    if progress is not None:
+                        progress(number + 1, self.num_tiles)
+                    yield number, block
 
     def _pool_sums(self, chosen: range, progress: Progress | None) -> list[tuple[Tensor | float, int]]:
         """Run this process's share of the chosen tiles for the sums over their own pixels."""
