@@ -60,6 +60,11 @@ class FolderLock:
         file.flush()
         self._file = file
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds a folder."""
+        return self._file is not None
+
     def release(self) -> None:
         """Let go of the folder."""
         if self._file is not None:

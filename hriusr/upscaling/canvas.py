@@ -75,15 +75,18 @@ class Canvas:
                 self._check_space()
             self._file = os.open(self.pixels_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             os.truncate(self._file, self.num_bytes)
-        except OSError as error:
-            self.close()
-            raise HriusrError(f"cannot write {self.folder} ({error.strerror}): choose another output") from None
+        except BaseException as error:
+            self.__exit__()
+            if isinstance(error, OSError):
+                raise HriusrError(f"cannot write {self.folder} ({error.strerror}): choose another output") from None
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the file; nothing is removed where rows are finished, all where none is."""
+        is_mine = self._file is not None or self._lock.is_held
         self.close()
-        if self.folder.exists() and not (self.folder / _STATE).exists():
+        if is_mine and not (self.folder / _STATE).exists():
             self._remove()
 
     def close(self) -> None:
