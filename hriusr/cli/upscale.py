@@ -122,7 +122,7 @@ def upscale(
 
     if workers > 1 and device not in (None, "cpu"):
         raise OptionsError(f"workers (={workers}) share a CPU's cores; for several GPUs use torchrun, without device")
-    with joined_processes(workers, sys.argv[1:]) as (sharing, local_rank):
+    with joined_processes(workers, sys.argv[1:]) as (sharing, local_rank), sharing.speaking_once():
         report = upscale_path(
             pictures,
             output,

@@ -80,7 +80,7 @@ class JobRunner:
     def _why_not(self, job: Job) -> str:
         """Say why a job is left out, or raise where it cannot be done; before anything is computed."""
         if job.target.exists() and not self.overwrite:
-            return f"{job.target} exists: allow to overwrite it, or remove it"
+            return f"{job.target} exists: give --overwrite (overwrite=True), or remove it"
         if job.replaces_input:
             raise DataError(f"its result would replace the input {job.target}: choose another output or suffix")
         _check_writable(job.target)
@@ -98,13 +98,13 @@ class JobRunner:
         with ExitStack() as stack:
             source = stack.enter_context(self.sharing.together(lambda: self._open(job)))
             size = self.size.of(source.height, source.width, self.upscaler.scale)
-            if self.sharing.rank != 0:
-                self.upscaler.upscale(source, None)
-                return {}
             scale = self.upscaler.scale
             shape = (source.num_frames, source.height * scale, source.width * scale, source.num_channels)
             canvas = Canvas(job.target, shape, source.dtype, self._identity(job.source))
             self.sharing.from_first(lambda: stack.enter_context(canvas) and None)
+            if self.sharing.rank != 0:
+                self.upscaler.upscale(source, None)
+                return {}
             is_continued = canvas.position().frame + canvas.position().row > 0
             self.upscaler.upscale(source, canvas, progress)
             seams = self.upscaler.check_seams(source, canvas) if self.checks_seams else None

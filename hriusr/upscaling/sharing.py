@@ -9,6 +9,7 @@ others to stop; all of them are ready for the next picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -32,6 +33,14 @@ class TileSharing:
 
     def __init__(self, rank: int = 0, count: int = 1):
         self.rank, self.count = rank, count
+
+    @contextmanager
+    def speaking_once(self) -> Iterator[None]:
+        """Keep the errors of other processes than 0 from being told: it meets the same ones, or is told of them."""
+        try:
+            yield
+        except HriusrError as error:
+            raise error if self.rank == 0 else ToldByAnotherError(str(error)) from None
 
     def mine(self, numbers: Sequence[T]) -> Sequence[T]:
         """Return the share of this process."""
