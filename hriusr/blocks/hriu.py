@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from hriusr.blocks.attention_core import (
     MASKED,
     attend,
-    attend_shifted,
-    computes_in_place,
     computing_dtype,
     in_parts,
     take,
-    windows_at_once,
 )
+from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TABLES, TERMS, PreparedTables, RelativeScores, ScoreParts
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair, roll_windows, window_merge, window_partition
@@ -107,6 +106,7 @@ class HRIU(nn.Module):
         if with_memory:
             self.memory_scores = RelativeScores(num_heads, self.head_dim, *axes, self.terms, tables)
             self.parts += [f"memory_{name}" for name in query_parts]
+        self.plan = AttentionPlan((tuple(self.parts),), num_heads, self.head_dim, *axes, self.scores.scale)
         inner_dim = num_heads * self.head_dim
         self.project_in = nn.Linear(dim, inner_dim * len(self.parts))
         self.project_out = nn.Linear(inner_dim, dim if out_dim is None else out_dim)
@@ -130,7 +130,7 @@ class HRIU(nn.Module):
         is_whole = all(size % side == 0 for size, side in zip(x_BHWC.shape[1:3], self.source_size, strict=True))
         # full tables are far larger than the scores of a window: read once, not once a part
         if (
-            computes_in_place(x_BHWC)
+            runs_by_parts(x_BHWC)
             and is_plain
             and is_whole
             and self.renorm == "softmax"
@@ -146,13 +146,11 @@ class HRIU(nn.Module):
     def _run_in_parts(self, x_BHWC: Tensor) -> Tensor:
         """Do what _run does for whole, valid windows, some at a time: what lies between stays in the cache."""
         grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
-        tables = self.scores.prepare(computing_dtype(x_BHWC))
+        tables = AxialTables(*self.scores.prepare(computing_dtype(x_BHWC)))
+        attend = CpuAttention(self.plan, tables, self.regions, grid)
 
         def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
-            parts = self._project(x_MNC)
-            score = self.scores(parts.get("q1"), parts.get("q2"), parts.get("k1"), parts.get("k3"), tables)
-            y_MhPd = attend_shifted(*score[:2], parts["value"], score.bias, self.regions, numbers, grid)
-            return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
+            return self.project_out(attend([self.project_in(x_MNC)], numbers))
 
         return map_windows(
             x_BHWC,
@@ -160,7 +158,7 @@ class HRIU(nn.Module):
             self.source_shift,
             attend_cells,
             target_size=self.target_size,
-            windows_at_once=windows_at_once(*tables.bias.shape),
+            windows_at_once=attend.windows_at_once,
         )
 
     def _project(self, x_MNC: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend
+from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.weight_init import trunc_normal_02_
 from hriusr.blocks.windows import window_merge, window_partition
 
@@ -34,6 +37,12 @@ def overlapping_windows(x_BHWC: Tensor, window_size: int, overlap: int) -> Tenso
     padded_BHWC = F.pad(x_BHWC, (0, 0, before, after, before, after))
     side = window_size + overlap
     return padded_BHWC.unfold(1, side, window_size).unfold(2, side, window_size)
+
+
+def overlapping_cells(x_BHWC: Tensor, window_size: int, overlap: int) -> Tensor:
+    """Return x_MNC, the cells of such windows, row-major, windows by map and row-major over it; arguments as above."""
+    windows_BYXCyx = overlapping_windows(x_BHWC, window_size, overlap)
+    return windows_BYXCyx.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(0, 2)
 
 
 class OCAB(nn.Module):
@@ -69,6 +78,8 @@ class OCAB(nn.Module):
             raise ValueError(f"overlap_ratio (={overlap_ratio}) must be at least 0")
         self.num_heads = num_heads
         self.scale = (dim // num_heads) ** -0.5
+        axis = AxisGeometry(window_size + self.overlap, window_size, is_overlap=True)
+        self.plan = AttentionPlan((("q1",), ("k1", "value")), num_heads, dim // num_heads, axis, axis, self.scale)
         self.table_side = 2 * window_size + self.overlap - 1
         self.norm1 = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -95,11 +106,15 @@ class OCAB(nn.Module):
         """Attend from each window to the larger window around it, (B, H, W, C)."""
         height, width = x_BHWC.shape[1:3]
         q_BHWC, kv_BHWC = self.qkv(x_BHWC).split((x_BHWC.shape[-1], 2 * x_BHWC.shape[-1]), dim=-1)
-        q_MPC = window_partition(q_BHWC * self.scale, self.window_size)
-        q_MhPd = q_MPC.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        kv_windows = overlapping_windows(kv_BHWC, self.window_size, self.overlap).unflatten(3, (2, self.num_heads, -1))
-        k_MhNd, v_MhNd = kv_windows.permute(3, 0, 1, 2, 4, 6, 7, 5).flatten(5, 6).flatten(1, 3)
-        y_MPC = attend(q_MhPd, k_MhNd, v_MhNd, self.relative_bias()).transpose(1, 2).flatten(2)
+        q_MPC = window_partition(q_BHWC, self.window_size)
+        kv_MNC = overlapping_cells(kv_BHWC, self.window_size, self.overlap)
+        if runs_by_parts(x_BHWC):
+            y_MPC = attend_by_parts([q_MPC, kv_MNC], self.plan, AxialTables(self.relative_bias().to(q_MPC.dtype)))
+        else:
+            q_MhPd = q_MPC.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            k_MhNd, v_MhNd = kv_MNC.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+            y_MhPd = attend(q_MhPd, k_MhNd, v_MhNd, self.relative_bias(), scale=self.scale)
+            y_MPC = y_MhPd.transpose(1, 2).flatten(2)
         return self.proj(window_merge(y_MPC, self.window_size, height, width))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import MASKED, attend
-from hriusr.blocks.overlap_attention import overlapping_windows
+from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention_grad import attend_by_parts
+from hriusr.blocks.overlap_attention import overlapping_cells
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores
 from hriusr.blocks.windows import window_merge, window_partition
@@ -50,6 +52,8 @@ class OverlapHRIU(nn.Module):
         self.scores = RelativeScores(num_heads, dim // num_heads, axis, axis, terms, tables)
         self.query_parts = ["q1"] * ("a" in terms) + ["q2"] * ("n" in terms)
         self.key_parts = ["k1"] * ("a" in terms) + ["k3"] * ("m" in terms) + ["value"]
+        parts = tuple(tuple(names) for names in (self.query_parts, self.key_parts) if names)
+        self.plan = AttentionPlan(parts, num_heads, dim // num_heads, axis, axis, self.scores.scale)
         self.project_in = nn.Linear(dim, dim * (len(self.query_parts) + len(self.key_parts)))
         self.project_out = nn.Linear(dim, dim)
 
@@ -58,22 +62,38 @@ class OverlapHRIU(nn.Module):
         height, width, dim = x_BHWC.shape[1:]
         projected = self.project_in(x_BHWC)
         queries_BHWC, keys_BHWC = projected.split((dim * len(self.query_parts), dim * len(self.key_parts)), -1)
-        keys = self._windows(keys_BHWC).unflatten(-1, (len(self.key_parts), self.num_heads, -1))
+        keys_MNC = overlapping_cells(keys_BHWC, self.window_size, self.overlap)
+        queries_MPC = window_partition(queries_BHWC, self.window_size)
+        if runs_by_parts(x_BHWC) and self.scores.tables == "axial":
+            tables = AxialTables(*self.scores.prepare(keys_MNC.dtype))
+            outside = self._outside(height, width, x_BHWC.device).to(keys_MNC.dtype)
+
+            def masks(numbers: range) -> dict[int, Tensor]:
+                at_border = outside[[number % len(outside) for number in numbers]]
+                return {index: at_border[index] for index in at_border.any(2).any(1).nonzero().flatten().tolist()}
+
+            projections = [queries_MPC, keys_MNC] if self.query_parts else [keys_MNC]
+            y_MPC = attend_by_parts(projections, self.plan, tables, masks)
+        else:
+            y_MPC = self._attend_whole(queries_MPC, keys_MNC, self._outside(height, width, x_BHWC.device))
+        return window_merge(self.project_out(y_MPC), self.window_size, height, width)
+
+    def _attend_whole(self, queries_MPC: Tensor, keys_MNC: Tensor, outside_M1N: Tensor) -> Tensor:
+        keys = keys_MNC.unflatten(-1, (len(self.key_parts), self.num_heads, -1))
         parts = dict(zip(self.key_parts, keys.permute(2, 0, 3, 1, 4).unbind(0), strict=True))  # MhNd each
         if self.query_parts:
-            queries = window_partition(queries_BHWC, self.window_size)
-            queries = queries.unflatten(-1, (len(self.query_parts), self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            queries = queries_MPC.unflatten(-1, (len(self.query_parts), self.num_heads, -1)).permute(2, 0, 3, 1, 4)
             parts |= dict(zip(self.query_parts, queries.unbind(0), strict=True))  # MhPd each
         score = self.scores(parts.get("q1"), parts.get("q2"), parts.get("k1"), parts.get("k3"))
         query, key = score.query_MhPc, score.key_MhNc
         # One more channel: 1 against 0 inside the map and MASKED beyond its border
-        outside_MN1 = (1 - self._windows(x_BHWC.new_ones(1, height, width, 1))) * MASKED
-        outside_BMhN1 = outside_MN1[None, :, None].expand(len(x_BHWC), -1, self.num_heads, -1, -1)
+        num_maps = len(keys_MNC) // len(outside_M1N)
+        outside_BMhN1 = outside_M1N.transpose(1, 2)[None, :, None].expand(num_maps, -1, self.num_heads, -1, -1)
         query = F.pad(query, (0, 1), value=1.0)
         key = torch.cat((key, outside_BMhN1.flatten(0, 1).to(key.dtype)), -1)
-        y_MPC = attend(query, key, parts["value"], score.bias).transpose(1, 2).flatten(2)
-        return window_merge(self.project_out(y_MPC), self.window_size, height, width)
+        return attend(query, key, parts["value"], score.bias).transpose(1, 2).flatten(2)
 
-    def _windows(self, x_BHWC: Tensor) -> Tensor:
-        """Return the overlapping windows as x_MNC."""
-        return overlapping_windows(x_BHWC, self.window_size, self.overlap).flatten(4).transpose(3, 4).flatten(0, 2)
+    def _outside(self, height: int, width: int, device: torch.device) -> Tensor:
+        """Return what is added to the scores of each window's keys of one map, (M, 1, N): MASKED beyond its border."""
+        inside_1HW1 = torch.ones(1, height, width, 1, device=device)
+        return (1 - overlapping_cells(inside_1HW1, self.window_size, self.overlap)).transpose(1, 2) * MASKED

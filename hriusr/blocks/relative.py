@@ -5,12 +5,15 @@ T = 2 max(w, p) - max(u, e) entries and the pair (o, i) reads entry e o + u (w -
 Equal sides give Swin's o - i + w - 1 (arXiv:2103.14030). A source window that overlaps its neighbours (HAT's OCAB)
 keeps the target's pixel pitch: u = e = 1, T = w + p - 1.
 
+An axial term multiplies each cell's vector by all entries first; what a pair reads of the products is a view, too.
+
 A pair table is read as a sliding window over the flipped table: a view of the live parameter, so that its gradient
 needs no scatter and no index can go stale.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -90,3 +93,66 @@ def pair_table(table_hYXd: Tensor, rows: AxisGeometry, columns: AxisGeometry) ->
     """
     pairs = columns.pairs(rows.pairs(table_hYXd, 1), 2)  # h, oy, ox, d, iy, ix
     return pairs.permute(0, 1, 2, 4, 5, 3).flatten(3, 4).flatten(1, 2)
+
+
+@dataclass(frozen=True)
+class AxialTerm:
+    """How involution, or imprinting, reads the products of cells with the entries of an axial table.
+
+    Args:
+        rows: geometry of the vertical axis.
+        columns: geometry of the horizontal axis.
+        is_imprinting: the products are those of source cells, and read by targets; else the other way round.
+    """
+
+    rows: AxisGeometry
+    columns: AxisGeometry
+    is_imprinting: bool
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the cells that have a vector."""
+        return self._cells(self.is_imprinting)
+
+    @property
+    def readers(self) -> tuple[int, int]:
+        """Rows and columns of the cells at the other end of a pair."""
+        return self._cells(not self.is_imprinting)
+
+    def views(self, product_hMyxT: Tensor) -> tuple[Tensor, Tensor]:
+        """Read products as pairs do, without copying.
+
+        Args:
+            product_hMyxT: each cell (y, x) times the entries of rows and then of columns; more may follow.
+
+        Returns:
+            (h, M, y, x, rows) and (h, M, y, x, columns): what a cell has for each row and column of readers. The
+            entries of the table lie so that they grow with the reader: see RelativeScores.prepare.
+        """
+        views = []
+        start = 0
+        for dim, axis in ((2, self.rows), (3, self.columns)):
+            # The last cell starts at entry 0, the one before it `step` entries later
+            step, stride = axis.target_stride, axis.source_stride
+            if self.is_imprinting:
+                step, stride = stride, step
+            strides = list(product_hMyxT.stride())
+            offset = product_hMyxT.storage_offset() + (start + step * (self.cells[dim - 2] - 1)) * strides[-1]
+            strides[dim] -= step * strides[-1]
+            strides[-1] *= stride
+            sizes = [*product_hMyxT.shape[:-1], self.readers[dim - 2]]
+            views.append(product_hMyxT.as_strided(sizes, strides, offset))
+            start += axis.table_size
+        return views[0], views[1]
+
+    def _cells(self, of_sources: bool) -> tuple[int, int]:
+        return (self.rows.source, self.columns.source) if of_sources else (self.rows.target, self.columns.target)
+
+
+def one_hot_cells(height: int, width: int) -> Tensor:
+    """Return (height*width, height + width): one-hot of each cell's row, then of its column."""
+    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cells = torch.zeros(height * width, height + width)
+    cells[torch.arange(height * width), row.flatten()] = 1
+    cells[torch.arange(height * width), height + column.flatten()] = 1
+    return cells

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.relative import AxisGeometry, pair_table
+from hriusr.blocks.relative import AxialTerm, AxisGeometry, one_hot_cells, pair_table
 
 TERMS = "anm"
 TABLES = ("axial", "full")
@@ -63,6 +63,9 @@ class RelativeScores(nn.Module):
         super().__init__()
         self.rows, self.columns = rows, columns
         self.terms, self.tables = terms, tables
+        self.involution_term, self.imprinting_term = (
+            AxialTerm(rows, columns, is_source) for is_source in (False, True)
+        )
         self.scale = head_dim**-0.5
         num_rows, num_columns = rows.table_size, columns.table_size
         sources, targets = rows.source * columns.source, rows.target * columns.target
@@ -78,8 +81,8 @@ class RelativeScores(nn.Module):
                 if table is not None:
                     _init_uniform(table, sources, targets, head_dim)
                 self.register_parameter(f"{name}_{part}", table)
-        self.register_buffer("source_one_hot_Ns", _one_hot_cells(rows.source, columns.source), persistent=False)
-        self.register_buffer("target_one_hot_Pt", _one_hot_cells(rows.target, columns.target), persistent=False)
+        self.register_buffer("source_one_hot_Ns", one_hot_cells(rows.source, columns.source), persistent=False)
+        self.register_buffer("target_one_hot_Pt", one_hot_cells(rows.target, columns.target), persistent=False)
 
     def relative_bias(self) -> Tensor:
         """Return bias_hPN, the learned bias of each head and pair of cells."""
@@ -131,14 +134,14 @@ class RelativeScores(nn.Module):
             keys.append(k1)
         if "n" in self.terms:
             if self.tables == "axial":
-                queries += self._involve(q2, involution)
+                queries += _read(q2, involution, self.involution_term)
                 keys.append(self.source_one_hot_Ns.to(dtype).expand(*shape, -1, -1))
             else:
                 bias = bias + torch.einsum("mhpd,hpnd->mhpn", q2, involution)
         if "m" in self.terms:
             if self.tables == "axial":
                 queries.append(self.target_one_hot_Pt.to(dtype).expand(*shape, -1, -1))
-                keys += self._imprint(k3, imprinting)
+                keys += _read(k3, imprinting, self.imprinting_term)
             else:
                 bias = bias + torch.einsum("mhnd,hpnd->mhpn", k3, imprinting)
         if not queries:  # only full relative terms: a product of nothing
@@ -146,60 +149,19 @@ class RelativeScores(nn.Module):
             keys.append(bias.new_zeros(*shape, self.rows.source * self.columns.source, 1))
         return ScoreParts(_join(queries), _join(keys), bias)
 
-    def _involve(self, q2_MhPd: Tensor, table_hdT: Tensor) -> list[Tensor]:
-        """Score each target cell against each source row (M, h, P, w_y), and each source column (M, h, P, w_x)."""
-        rows, columns = self.rows, self.columns
-        by_row, by_column = _products(q2_MhPd, table_hdT, rows.table_size, (rows.target, columns.target))
-        return [
-            _slide(by_row, 2, rows.target, -rows.target_stride, rows.source, rows.source_stride),
-            _slide(by_column, 3, columns.target, -columns.target_stride, columns.source, columns.source_stride),
-        ]
 
-    def _imprint(self, k3_MhNd: Tensor, table_hdT: Tensor) -> list[Tensor]:
-        """Score each source cell against each target row (M, h, N, p_y), and each target column (M, h, N, p_x)."""
-        rows, columns = self.rows, self.columns
-        by_row, by_column = _products(k3_MhNd, table_hdT, rows.table_size, (rows.source, columns.source))
-        return [
-            _slide(by_row, 2, rows.source, -rows.source_stride, rows.target, rows.target_stride),
-            _slide(by_column, 3, columns.source, -columns.source_stride, columns.target, columns.target_stride),
-        ]
+def _read(x_MhNd: Tensor, table_hdT: Tensor, term: AxialTerm) -> list[Tensor]:
+    """Score each cell against each row (M, h, N, rows), and each column (M, h, N, columns), of the cells that read it.
 
-
-def _products(x_MhNd: Tensor, table_hdT: Tensor, num_rows: int, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Multiply every cell by every entry of the tables of rows and of columns: (h, M, y, x, T) each."""
-    product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
-    product = product.unflatten(1, (x_MhNd.shape[0], *cells))
-    return product.split((num_rows, table_hdT.shape[2] - num_rows), -1)
-
-
-def _slide(product_hMyxT: Tensor, dim: int, num_cells: int, step: int, length: int, stride: int) -> Tensor:
-    """Read entries start, start + stride, ... of the last axis, with a start that moves by `step` a cell of `dim`.
-
-    The last cell starts at entry 0 (step < 0), as the geometry of relative.py has it. A strided view: nothing is
-    gathered, so the gradient needs no scatter.
-
-    Returns:
-        (M, h, cells, length).
+    One product with the whole table, and then strided views: nothing is gathered, so the gradient needs no scatter.
     """
-    strides = list(product_hMyxT.stride())
-    strides[dim] += step
-    sizes = [*product_hMyxT.shape[:-1], length]
-    offset = product_hMyxT.storage_offset() - step * (num_cells - 1)
-    slid_hMyxl = product_hMyxT.as_strided(sizes, [*strides[:-1], stride], offset)
-    return slid_hMyxl.transpose(0, 1).flatten(2, 3)
+    product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
+    views = term.views(product.unflatten(1, (x_MhNd.shape[0], *term.cells)))
+    return [view.transpose(0, 1).flatten(2, 3) for view in views]
 
 
 def _join(channels: list[Tensor]) -> Tensor:
     return channels[0] if len(channels) == 1 else torch.cat(channels, -1)
-
-
-def _one_hot_cells(height: int, width: int) -> Tensor:
-    """Return (height*width, height + width): one-hot of each cell's row, then of its column."""
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    cells = torch.zeros(height * width, height + width)
-    cells[torch.arange(height * width), row.flatten()] = 1
-    cells[torch.arange(height * width), height + column.flatten()] = 1
-    return cells
 
 
 def _init_uniform(table: Tensor, sources: int, targets: int, vector_size: int) -> None:

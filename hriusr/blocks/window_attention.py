@@ -6,9 +6,13 @@ Shapes: B batch, C channels, H W pixels, M windows, N cells of a window, h heads
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
+from hriusr.blocks.attention_core import attend_shifted, computing_dtype
+from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair
+
+_PARTS_PAY_FROM = 256  # cells of a window
 
 
 class WindowAttention(nn.Module):
@@ -41,6 +45,8 @@ class WindowAttention(nn.Module):
         self.shift_size = shift_size
         self.rows, self.columns = (AxisGeometry(side, side) for side in self.window_size)
         self.scale = (dim // num_heads) ** -0.5
+        parts = (("q1", "k1", "value"),)
+        self.plan = AttentionPlan(parts, num_heads, dim // num_heads, self.rows, self.columns, self.scale)
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros(self.rows.table_size * self.columns.table_size, num_heads)
         )
@@ -65,12 +71,21 @@ class WindowAttention(nn.Module):
         """
         grid = (x_BHWC.shape[1] // self.window_size[0], x_BHWC.shape[2] // self.window_size[1])
         bias_hPN = self.relative_bias()
+        shift = (self.shift_size, self.shift_size)
+        dtype = computing_dtype(x_BHWC)
+        # training in bf16 with small windows: 28 ms as one large product each, 35 by parts (48 channels, window 8)
+        is_small = torch.is_grad_enabled() and dtype.itemsize == 2 and bias_hPN.shape[1] < _PARTS_PAY_FROM
+        if runs_by_parts(x_BHWC) and not is_small:
+            attend = CpuAttention(self.plan, AxialTables(bias_hPN.to(dtype)), self.regions, grid)
 
-        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+            def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+                return self.proj(attend([self.qkv(x_MNC)], numbers))
+
+            return map_windows(x_BHWC, self.window_size, shift, attend_cells, windows_at_once=attend.windows_at_once)
+
+        def attend_cells_whole(x_MNC: Tensor, numbers: range) -> Tensor:
             qkv = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # MhNd each
             y_MhNd = attend_shifted(*qkv.unbind(0), bias_hPN, self.regions, numbers, grid, scale=self.scale)
             return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 
-        shift = (self.shift_size, self.shift_size)
-        at_once = windows_at_once(*bias_hPN.shape) if computes_in_place(x_BHWC) else None
-        return map_windows(x_BHWC, self.window_size, shift, attend_cells, windows_at_once=at_once)
+        return map_windows(x_BHWC, self.window_size, shift, attend_cells_whole)

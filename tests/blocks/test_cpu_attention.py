@@ -1,0 +1,82 @@
+"""Attention by parts on a CPU against the same units computed whole, and what it keeps."""
+
+import pytest
+import torch
+from torch import nn
+
+from hriusr.blocks import cpu_attention, hriu, overlap_attention, overlap_hriu, window_attention
+from hriusr.blocks.hriu import HRIU
+from hriusr.blocks.overlap_attention import OCAB
+from hriusr.blocks.overlap_hriu import OverlapHRIU
+from hriusr.blocks.window_attention import WindowAttention
+
+MODULES = (hriu, overlap_attention, overlap_hriu, window_attention)
+UNITS = {
+    "hriu": lambda: HRIU(8, 2, (4, 2)),
+    "hriu shifted": lambda: HRIU(8, 2, 4, shift_size=2),
+    "hriu nm": lambda: HRIU(8, 2, 4, terms="nm"),
+    "hriu a": lambda: HRIU(8, 2, 4, terms="a"),
+    "shrinking": lambda: HRIU(8, 2, 4, 2, out_dim=6, shift_size=2),
+    "growing": lambda: HRIU(8, 2, 2, 4),
+    "plain": lambda: WindowAttention(8, 4, 2, shift_size=2),
+    "overlapping": lambda: OverlapHRIU(8, 2, 4, 0.5),
+    "overlapping m": lambda: OverlapHRIU(8, 2, 4, 0.5, terms="m"),
+    "ocab": lambda: OCAB(8, 4, 0.5, 2),
+}
+
+
+def _results(unit, x):
+    """Outputs without gradients and with them, and the gradients of all that learns."""
+    with torch.no_grad():
+        still = unit(x)
+    y = unit(x)
+    return [still, y, *torch.autograd.grad(y.sin().sum(), [x, *unit.parameters()])]
+
+
+@pytest.mark.parametrize("windows_at_once", [1, 4, 100])
+@pytest.mark.parametrize("name", UNITS)
+def test_parts_equal_the_whole_forward_and_backward(name, windows_at_once, monkeypatch):
+    unit = UNITS[name]().double()
+    for parameter in unit.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    x = torch.randn(2, 8, 12, 8, dtype=torch.float64, requires_grad=True)
+    monkeypatch.setattr(cpu_attention.AttentionPlan, "windows_at_once", lambda *_: windows_at_once)
+    by_parts = _results(unit, x)
+    for module in MODULES:
+        monkeypatch.setattr(module, "runs_by_parts", lambda _: False)
+    whole = _results(unit, x)
+    for part, one in zip(by_parts, whole, strict=True):
+        torch.testing.assert_close(part, one)
+
+
+@pytest.mark.parametrize("name", ["hriu shifted", "plain", "overlapping", "ocab"])
+def test_gradients_in_bf16_stay_close(name):
+    unit = UNITS[name]()
+    x = torch.randn(2, 8, 12, 8, requires_grad=True)
+    exact = _results(unit, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = _results(unit, x)
+    for part, one in zip(rough, exact, strict=True):
+        assert (part.float() - one).abs().max() <= 0.06 * one.abs().max() + 1e-6
+
+
+def test_nothing_but_weights_is_kept_that_grows_with_the_scores():
+    unit = HRIU(16, 2, 8)
+    kept = []
+
+    def note(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        unit(torch.randn(1, 32, 32, 16))
+    num_windows, scores_per_window = 16, 2 * 64 * 64
+    assert sum(tensor.numel() >= num_windows * scores_per_window for tensor in kept) == 1
+
+
+def test_a_backward_pass_can_be_repeated():
+    unit = HRIU(8, 2, 4)
+    x = torch.randn(1, 8, 8, 8, requires_grad=True)
+    loss = unit(x).square().sum()
+    first, second = (torch.autograd.grad(loss, [x, *unit.parameters()], retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
