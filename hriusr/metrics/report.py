@@ -11,7 +11,7 @@ from typing import Any
 
 from hriusr.atomic_file import write_atomically
 
-_DIGITS = {"psnr": 2, "ssim": 4}
+_DIGITS = {"psnr": 2, "psnrb": 2, "ssim": 4}
 
 
 @dataclass(frozen=True)
