@@ -64,7 +64,7 @@ def map_windows(
         window_size: (height, width) of a window, pixels of x.
         shift_size: pixels that windows are moved down and right by, around the edges.
         function: (cells x_MNC of some windows, their numbers) -> (M, P, C'). Windows are numbered by map, then
-            row-major.
+            row-major; while a graph is compiled or exported they have no numbers.
         target_size: (height, width) of the windows of P cells that it returns; None for window_size.
         windows_at_once: about how many windows one call gets; None for all. Only without gradients.
 
@@ -77,7 +77,9 @@ def map_windows(
     rows, columns = height // window_size[0], width // window_size[1]
     x_BHWC = roll_windows(x_BHWC, shift_size, -1)
     if windows_at_once is None:
-        y_MNC = function(window_partition(x_BHWC, window_size), range(x_BHWC.shape[0] * rows * columns))
+        # In a graph, their number is no constant; and there, nothing asks for it
+        numbers = range(0 if torch.compiler.is_compiling() else x_BHWC.shape[0] * rows * columns)
+        y_MNC = function(window_partition(x_BHWC, window_size), numbers)
         y_BHWC = window_merge(y_MNC, target_size, rows * target_size[0], columns * target_size[1])
     else:
         y_BHWC = _map_bands(x_BHWC, window_size, target_size, function, windows_at_once)

@@ -62,6 +62,16 @@ def test_shift_makes_no_mask_of_the_map(with_grad):
     assert made[1] - made[0] < 0.5 * 4 * 16 * 256 * 256
 
 
+def test_exported_unit_takes_other_sizes():
+    """The number of windows must not become a constant of the graph."""
+    unit = WindowAttention(8, 4, 2, shift_size=2).eval()
+    sizes = {1: 4 * torch.export.Dim("rows", min=2, max=64), 2: 4 * torch.export.Dim("columns", min=2, max=64)}
+    program = torch.export.export(unit, (torch.randn(1, 12, 20, 8),), dynamic_shapes=(sizes,))
+    x = torch.randn(1, 8, 24, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(x), unit(x))
+
+
 @pytest.mark.parametrize("renorm", ["softmax", "l2"])
 def test_chunks_equal_one_piece(renorm, monkeypatch):
     q, k, v = (torch.randn(7, 2, 16, 4) for _ in range(3))
