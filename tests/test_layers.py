@@ -15,11 +15,12 @@ PACKAGE = ROOT / "hriusr"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # layer -> what it may import of ours, beside itself; a name with a dot is one module of another layer
-LEAVES = {"errors", "atomic_file", "checked_file"}
+LEAVES = {"errors", "atomic_file", "checked_file", "folder_lock"}
 LAYERS = {
     "errors": set(),
     "atomic_file": {"errors"},
     "checked_file": {"atomic_file"},
+    "folder_lock": {"errors"},
     "basicsr_bridge": {"errors"},
     "options": {"errors"},
     "blocks": set(),

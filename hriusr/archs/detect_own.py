@@ -53,6 +53,7 @@ def detect_own(state: Mapping[str, Tensor]) -> Detection:
 def _type_of(state: Mapping[str, Tensor]) -> str | None:
     for name, type_name in (
         ("groups.0.conv.weight", "HRIUSR"),
+        ("groups.0.conv.0.weight", "HRIUSR"),
         ("body.stages.0.0.embed.weight", "HRViTSR"),
         (f"{_GROUP}.0.involution.reduce.weight", "InvolutionSR"),
     ):
@@ -79,7 +80,8 @@ def _hriusr(found: Detection, state: Mapping[str, Tensor]) -> None:
     overlap = shape(state, f"{closing}.attention.scores.bias_table")[1] - table_size
     lacks_cab = f"{first}.cab_scale" in state and f"{closing}.cab_scale" not in state
     has_overlap = overlap > 0 or lacks_cab
-    terms = _terms(state, first)
+    shares_projections = f"{first}.attention.key_value.weight" in state
+    terms = _shared_terms(found, state, first) if shares_projections else _terms(state, first)
     arguments |= {
         "depths": [
             num_children(state, f"groups.{group}.blocks") - has_overlap
@@ -87,16 +89,21 @@ def _hriusr(found: Detection, state: Mapping[str, Tensor]) -> None:
         ],
         "num_heads": num_heads,
         "window_size": window_size,
+        "wide_window_size": _wide_window_size(state, window_size),
+        "shares_projections": shares_projections,
         "terms": terms,
         "tables": "full" if any(name.endswith(("involution_table", "imprinting_table")) for name in state) else "axial",
         "mlp_ratio": ratio_of(rows(state, f"{first}.ffn.fc1.weight"), dim),
         "ffn_kernel_size": 0,
+        "num_convs": sum(name.startswith("groups.0.conv") and name.endswith("weight") for name in state),
         "norm": "instance" if "norm.norm.weight" in state else "layer",
         "overlap_ratio": 0.0,
         "channel_attention": "none",
     }
     if f"{first}.ffn.depthwise.weight" in state:
         arguments["ffn_kernel_size"] = shape(state, f"{first}.ffn.depthwise.weight")[-1]
+        if rows(state, f"{first}.ffn.fc1.weight") == 2 * rows(state, f"{first}.ffn.depthwise.weight"):
+            arguments |= {"ffn": "gated", "mlp_ratio": arguments["mlp_ratio"] / 2}
     if has_overlap:
         # an overlap of 0 pixels is a ratio that rounds down to none, and another block than a shifted one
         arguments["overlap_ratio"] = ratio_of(overlap, window_size) or 0.5 / window_size
@@ -112,6 +119,30 @@ def _hriusr(found: Detection, state: Mapping[str, Tensor]) -> None:
             arguments["squeeze_factor"] = divisor_of(rows(state, f"{first}.cab.{gate}.weight"), dim)
     _low_resolution(found, state)
     _assume(found, "renorm", "how scores become weights; no tensor tells", is_doubtful=False)
+
+
+def _wide_window_size(state: Mapping[str, Tensor], window_size: int) -> int:
+    """Read the wide windows from the tables of second blocks, which are as much larger; 0 for none."""
+    for group in range(num_children(state, "groups")):
+        table = f"groups.{group}.blocks.1.attention.scores.bias_table"
+        if table in state and f"groups.{group}.blocks.1.attention.key_value.weight" in state:
+            ratio = shape(state, table)[1] // (2 * window_size - 1)
+            return window_size * ratio if ratio > 1 else 0
+    return 0
+
+
+def _shared_terms(found: Detection, state: Mapping[str, Tensor], block: str) -> str:
+    """Read the letters of a score with one query and one key; whether attention is beside both tables is not told."""
+    letters = [
+        letter
+        for letter, name in (("n", "involution_"), ("m", "imprinting_"))
+        if any(key.startswith(f"{block}.attention.scores.{name}") for key in state)
+    ]
+    has_query = f"{block}.attention.query.weight" in state
+    width, dim = shape(state, f"{block}.attention.key_value.weight")
+    if len(letters) == 2:
+        found.doubtful["terms"] = "term a has no tensor of its own beside n and m with shared projections"
+    return "".join(["a"] * (has_query and width == 2 * dim) + letters)
 
 
 def _terms(state: Mapping[str, Tensor], block: str) -> str:

@@ -34,6 +34,7 @@ class ResidualNetwork(nn.Module):
         size_multiple: what the body's windows repeat with, pixels of the low-resolution picture; tiles start there.
         body_name: what the body is called in weights files.
         norm: what stands behind the body: "layer" or "instance".
+        linear_init: how weights of linear layers start, see initialise_weights.
 
     Raises:
         ValueError: in_chans is below 1, or an argument of the head does not fit, by name.
@@ -55,6 +56,7 @@ class ResidualNetwork(nn.Module):
         size_multiple: int,
         body_name: str = "body",
         norm: str = "layer",
+        linear_init: str = "swin",
     ):
         super().__init__()
         if in_chans < 1:
@@ -70,7 +72,7 @@ class ResidualNetwork(nn.Module):
         self.add_module(body_name, body)
         self.norm = build_norm(norm, embed_dim)
         self.fuse = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
-        initialise_weights(self)
+        initialise_weights(self, linear_init)
         head = build_upsampler(upsampler, embed_dim, in_chans, upscale, num_feat)
         self.upsampler_steps = add_steps(self, head)
         # The first picture is nearly the enlarged input: the detail has to be learned, not first to be unlearned.

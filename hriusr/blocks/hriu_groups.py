@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from hriusr.blocks.channel_attention import CAB
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.gated_feed_forward import GatedConvMlp
 from hriusr.blocks.hriu import HRIU
 from hriusr.blocks.norms import build_norm
 from hriusr.blocks.overlap_hriu import OverlapHRIU
 from hriusr.blocks.recompute import run_block
 from hriusr.blocks.resampling import build_resampling
+from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
 
 CHANNEL_ATTENTIONS = ("local", "global", "none")
+FEED_FORWARDS = ("plain", "gated")
+_SLOPE = 0.2  # of LeakyReLU
 
 
 class ConvMlp(nn.Module):
@@ -96,6 +100,25 @@ def build_channel_attention(
     raise ValueError(f"channel_attention (={kind!r}) must be one of {', '.join(CHANNEL_ATTENTIONS)}")
 
 
+def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -> nn.Module:
+    """Make a feed-forward part, (B, H, W, C) -> the same.
+
+    Args:
+        kind: one of FEED_FORWARDS.
+        dim: channels C.
+        hidden_dim: channels between; of each half of a gated one.
+        kernel_size: odd side of its depth-wise convolution, pixels; 0 for none, which a gated one must have.
+
+    Raises:
+        ValueError: unknown kind, or a kernel that does not fit.
+    """
+    if kind == "gated":
+        return GatedConvMlp(dim, hidden_dim, kernel_size)
+    if kind == "plain":
+        return ConvMlp(dim, hidden_dim, kernel_size) if kernel_size else Mlp(dim, hidden_dim)
+    raise ValueError(f"ffn (={kind!r}) must be one of {', '.join(FEED_FORWARDS)}")
+
+
 class HybridBlock(nn.Module):
     """x += attention(n) + scale * cab(n) with n = norm x; then x += feed-forward(norm x).
 
@@ -104,8 +127,7 @@ class HybridBlock(nn.Module):
         attention: (B, H, W, C) -> (B, H, W, C).
         cab: (B, C, H, W) -> (B, C, H, W), or None.
         cab_scale: what the learned scale of each of cab's channels starts at.
-        mlp_ratio: hidden channels of the feed-forward part, in parts of C.
-        ffn_kernel_size: side of its depth-wise convolution, pixels; 0 for a plain MLP.
+        feed_forward: (B, H, W, C) -> (B, H, W, C).
         norm: "layer" or "instance".
         drop_path: probability that a sample skips a branch in training.
     """
@@ -117,8 +139,7 @@ class HybridBlock(nn.Module):
         cab: nn.Module | None,
         *,
         cab_scale: float,
-        mlp_ratio: float,
-        ffn_kernel_size: int,
+        feed_forward: nn.Module,
         norm: str,
         drop_path: float,
     ):
@@ -128,8 +149,7 @@ class HybridBlock(nn.Module):
         self.cab = cab
         self.cab_scale = None if cab is None else nn.Parameter(torch.full((dim,), float(cab_scale)))
         self.norm2 = build_norm(norm, dim)
-        hidden_dim = int(dim * mlp_ratio)
-        self.ffn = ConvMlp(dim, hidden_dim, ffn_kernel_size) if ffn_kernel_size else Mlp(dim, hidden_dim)
+        self.ffn = feed_forward
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
@@ -140,6 +160,23 @@ class HybridBlock(nn.Module):
             mixed = mixed + self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
         x_BHWC = x_BHWC + self.drop_path(mixed)
         return x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
+
+    def quieten(self) -> None:
+        """Let attention and feed-forward part start by adding nothing, with the gradient of what they could add."""
+        for last in (self.attention.project_out, self.ffn.fc2):
+            nn.init.zeros_(last.weight)
+
+    def look_near(self) -> None:
+        """Let each head start with a Gaussian window of its own: deviation 1 pixel, 2, 4 and so on.
+
+        Scores that compare contents then make it a bilateral filter, where a flat start sees the mean of its window.
+        """
+        table_hYX = self.attention.scores.bias_table
+        rows, columns = (torch.arange(size) - (size - 1) / 2 for size in table_hYX.shape[1:])
+        squares_YX = rows[:, None] ** 2 + columns**2
+        deviations_h = 2.0 ** torch.arange(len(table_hYX))
+        with torch.no_grad():
+            table_hYX.copy_(-squares_YX / (2 * deviations_h[:, None, None] ** 2))
 
 
 class LowResolutionBranch(nn.Module):
@@ -175,9 +212,12 @@ class HRIUGroup(nn.Module):
         num_heads: int,
         window_size: int,
         *,
+        wide_window_size: int,
+        shares_projections: bool,
         terms: str,
         tables: str,
         renorm: str,
+        ffn: str,
         mlp_ratio: float,
         ffn_kernel_size: int,
         channel_attention: str,
@@ -189,24 +229,56 @@ class HRIUGroup(nn.Module):
         low_resolution_ratio: int,
         low_resolution_depth: int,
         resampling: str,
+        num_convs: int,
         norm: str,
         drop_paths: list[float],
         use_checkpoint: bool,
     ):
         """Build the group; the arguments are those of hriusr.archs.hriusr_arch.HRIUSR, for one group."""
         super().__init__()
-        block_options = {"mlp_ratio": mlp_ratio, "norm": norm, "cab_scale": cab_scale}
-        attention_options = {"terms": terms, "tables": tables, "renorm": renorm}
+        block_options = {"norm": norm, "cab_scale": cab_scale}
+        attention_options = {"terms": terms, "tables": tables}
+        if (shares_projections or wide_window_size) and renorm != "softmax":
+            raise ValueError(f"renorm (={renorm!r}) must be 'softmax' with shares_projections or wide_window_size")
+        if wide_window_size and (wide_window_size < window_size or wide_window_size % window_size):
+            raise ValueError(
+                f"wide_window_size (={wide_window_size}) must be a multiple of window_size (={window_size}), or 0"
+            )
 
-        def hriu(block_number: int) -> HRIU:
-            shift_size = alternating_shift(block_number, window_size)
-            return HRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
+        def hriu(number: int) -> nn.Module:
+            shift_size = alternating_shift(number, window_size)
+            if shares_projections:
+                return SharedHRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
+            return HRIU(dim, num_heads, window_size, shift_size=shift_size, renorm=renorm, **attention_options)
+
+        def narrow_or_wide_hriu(number: int) -> nn.Module:
+            if not wide_window_size:
+                return hriu(number)
+            turn, is_wide = divmod(number, 2)
+            if not is_wide:
+                return hriu(turn)
+            # a quarter or three: their borders never lie on those of narrow windows
+            shift_size = window_size // 4 + alternating_shift(turn, window_size)
+            ratio = wide_window_size // window_size
+            return SharedHRIU(
+                dim, num_heads, window_size, squeeze_ratio=ratio, shift_size=shift_size, **attention_options
+            )
+
+        def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module:
+            return build_feed_forward(kind, dim, int(dim * mlp_ratio), kernel_size)
 
         self.use_checkpoint = use_checkpoint
         self.low_resolution = None
         if low_resolution_ratio > 1:
             low_blocks = [
-                HybridBlock(dim, hriu(number), None, ffn_kernel_size=0, drop_path=0.0, **block_options)
+                HybridBlock(
+                    dim,
+                    hriu(number),
+                    None,
+                    feed_forward=feed_forward(0, "plain"),
+                    drop_path=0.0,
+                    **block_options,
+                )
                 for number in range(low_resolution_depth)
             ]
             resize_options = {"num_heads": num_heads, "window_size": window_size, "norm": norm}
@@ -222,9 +294,9 @@ class HRIUGroup(nn.Module):
             blocks.append(
                 HybridBlock(
                     dim,
-                    hriu(number),
+                    narrow_or_wide_hriu(number),
                     cab,
-                    ffn_kernel_size=ffn_kernel_size,
+                    feed_forward=feed_forward(ffn_kernel_size),
                     drop_path=drop_paths[number],
                     **block_options,
                 )
@@ -236,13 +308,16 @@ class HRIUGroup(nn.Module):
                     dim,
                     overlap,
                     None,
-                    ffn_kernel_size=ffn_kernel_size,
+                    feed_forward=feed_forward(ffn_kernel_size),
                     drop_path=drop_paths[-1],
                     **block_options,
                 )
             )
         self.blocks = nn.ModuleList(blocks)
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        if num_convs < 1:
+            raise ValueError(f"num_convs (={num_convs}) must be at least 1")
+        convs = [nn.Conv2d(dim, dim, 3, padding=1) for _ in range(num_convs)]
+        self.conv = convs[0] if num_convs == 1 else nn.Sequential(*_with_activations(convs))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
@@ -252,3 +327,17 @@ class HRIUGroup(nn.Module):
         for block in self.blocks:
             y_BHWC = run_block(block, y_BHWC, self.use_checkpoint)
         return channels_last(self.conv(channels_first(y_BHWC))) + x_BHWC
+
+    def quieten(self) -> None:
+        """Let the group start by adding nothing, with lively features inside (He, arXiv:1502.01852, eq. 15)."""
+        *inner, last = (module for module in self.conv.modules() if isinstance(module, nn.Conv2d))
+        for conv in inner:
+            nn.init.kaiming_normal_(conv.weight, a=_SLOPE)
+            nn.init.zeros_(conv.bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+
+def _with_activations(convs: list[nn.Module]) -> list[nn.Module]:
+    """Put an activation between each two layers; ReLU's kind, which bends small features as it does large ones."""
+    return [convs[0], *(layer for conv in convs[1:] for layer in (nn.LeakyReLU(_SLOPE), conv))]

@@ -1,5 +1,7 @@
-"""`hriusr upscale`: pictures and folders of pictures through a network."""
+"""`hriusr upscale`: pictures, folders of pictures and videos through a network."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,62 +9,145 @@ import typer
 
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
-from hriusr.errors import HriusrError
+from hriusr.errors import HriusrError, OptionsError, ToldByAnotherError
+
+_TILES, _SIZE, _FILES, _NETWORK = "Tiles and speed", "Size of the results", "Files", "Network"
 
 
 @guarded
 def upscale(
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE_OR_FOLDER", show_default=False, help="What to enlarge.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE_OR_FOLDER...", show_default=False, help="Files, folders, 'patterns*.png'."),
+    ],
     weights: Annotated[
-        Path,
+        list[Path],
         typer.Option(
             "--weights",
             "-w",
-            help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4.",
+            help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4. "
+            "Given several times, the results are averaged.",
+            rich_help_panel=_NETWORK,
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File or folder; default: <name>_x<scale> beside the input.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File or folder; default: <name>_x<scale> beside the input.",
+            rich_help_panel=_FILES,
+        ),
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Any factor; default: the network's. Resampled after it.", rich_help_panel=_SIZE),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Width of results, pixels.", rich_help_panel=_SIZE)] = None,
+    height: Annotated[int | None, typer.Option(help="Height of results, pixels.", rich_help_panel=_SIZE)] = None,
+    self_ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--self-ensemble", help="Mean over 8 flips and turns: better, 8x as long.", rich_help_panel=_NETWORK
+        ),
+    ] = False,
     tile_size: Annotated[
-        int | None, typer.Option(min=0, help="Side of a tile, low-resolution pixels; 0: none; default: by free memory.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Side of a tile, low-resolution pixels; 0: none; default: by free memory.",
+            rich_help_panel=_TILES,
+        ),
     ] = None,
     tile_overlap: Annotated[
-        int | None, typer.Option(min=0, help="Pixels read around a tile; default: two windows of the network.")
+        int | None,
+        typer.Option(
+            min=0, help="Pixels read around a tile; default: two windows of the network.", rich_help_panel=_TILES
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Tiles at once; default: by free memory.")] = None,
-    precision: Annotated[Precision, typer.Option(help="bf16 and fp16 are faster on GPUs.")] = Precision.fp32,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: the GPU if there is one.")] = None,
-    suffix: Annotated[str | None, typer.Option(help="Put behind each result's name.")] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact/--fast",
+            help="exact: the whole picture's result, to rounding; reads as far around tiles as the network looks.",
+            rich_help_panel=_TILES,
+        ),
+    ] = False,
+    check_seams: Annotated[
+        bool,
+        typer.Option(
+            "--check-seams", help="Say how far results are from those of larger tiles.", rich_help_panel=_TILES
+        ),
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tiles at once; default: by free memory.", rich_help_panel=_TILES)
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="bf16 and fp16 are faster on GPUs.", rich_help_panel=_TILES)
+    ] = Precision.fp32,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1 ...; default: the GPU if there is one.", rich_help_panel=_TILES),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that share tiles or files.", rich_help_panel=_TILES)
+    ] = 1,
+    suffix: Annotated[str | None, typer.Option(help="Put behind each result's name.", rich_help_panel=_FILES)] = None,
     extension: Annotated[
-        str | None, typer.Option(help="png, jpg, tif ...; default: the input's if lossless, else png.")
+        str | None,
+        typer.Option(help="png, jpg, tif ...; default: the input's if lossless, else png.", rich_help_panel=_FILES),
     ] = None,
-    recursive: Annotated[bool, typer.Option(help="Also the folders below.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
-    jpeg_quality: Annotated[int, typer.Option(min=0, max=100, help="Of results in JPEG.")] = 95,
+    recursive: Annotated[bool, typer.Option(help="Also the folders below.", rich_help_panel=_FILES)] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=_FILES)
+    ] = False,
+    jpeg_quality: Annotated[int, typer.Option(min=0, max=100, help="Of results in JPEG.", rich_help_panel=_FILES)] = 95,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Largest input, pixels of all frames; 0: any. Default: 268 million.", rich_help_panel=_FILES
+        ),
+    ] = None,
     settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of each picture as JSON.")] = False,
 ) -> None:
-    """Enlarge a picture or all pictures of a folder; grey, transparency and 16 bits are kept."""
+    """Enlarge pictures, folders of pictures and videos; depth, grey, transparency, profile and frames are kept."""
     from rich.console import Console
 
+    from hriusr.upscaling.output_size import OutputSize
+    from hriusr.upscaling.picture_source import MAX_PIXELS
+    from hriusr.upscaling.picture_upscaler import TileOptions
     from hriusr.upscaling.upscale import upscale_path
+    from hriusr.upscaling.workers import joined_processes
 
-    report = upscale_path(
-        picture,
-        output,
-        weights=weights,
-        network_settings=parse_settings(settings),
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        batch_size=batch_size,
-        precision=precision.value,
-        device=device,
-        suffix=suffix,
-        extension=extension,
-        recursive=recursive,
-        overwrite=overwrite,
-        jpeg_quality=jpeg_quality,
-        console=Console(stderr=True),
-    )
+    if workers > 1 and device not in (None, "cpu"):
+        raise OptionsError(f"workers (={workers}) share a CPU's cores; for several GPUs use torchrun, without device")
+    with joined_processes(workers, sys.argv[1:]) as (sharing, local_rank), sharing.speaking_once():
+        report = upscale_path(
+            pictures,
+            output,
+            weights=weights,
+            network_settings=parse_settings(settings),
+            self_ensemble=self_ensemble,
+            size=OutputSize(scale, width, height),
+            tiles=TileOptions(precision.value, tile_size, tile_overlap, batch_size, exact),
+            checks_seams=check_seams,
+            device="cpu" if workers > 1 else device,
+            suffix=suffix,
+            extension=extension,
+            recursive=recursive,
+            overwrite=overwrite,
+            jpeg_quality=jpeg_quality,
+            max_pixels=(max_pixels or None) if max_pixels is not None else MAX_PIXELS,
+            console=Console(stderr=True),
+            sharing=sharing,
+            local_rank=local_rank,
+        )
+    if sharing.rank != 0:
+        if report.failures:
+            raise ToldByAnotherError("process 0 says it")
+        return
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
     if report.failures:
         raise HriusrError(f"{len(report.failures)} of {len(report.outcomes)} picture(s) failed, see above")

@@ -22,7 +22,6 @@ from hriusr.engine.checkpoint import (
 )
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.distributed import SharedStop, Silence, joined_processes, restart_reason
-from hriusr.engine.folder_lock import FolderLock
 from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
@@ -34,6 +33,7 @@ from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
 from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
+from hriusr.folder_lock import FolderLock
 from hriusr.metrics.measure import check_metrics
 
 if TYPE_CHECKING:

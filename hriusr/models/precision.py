@@ -21,17 +21,19 @@ def pick_device(num_gpu: int | str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def named_device(name: str | torch.device | None) -> torch.device:
+def named_device(name: str | torch.device | None, local_rank: int = 0) -> torch.device:
     """Choose the device that a person names.
 
     Args:
-        name: "cpu", "cuda", "cuda:1"... None: the GPU where there is one.
+        name: "cpu", "cuda", "cuda:1"... None: a GPU where there is one.
+        local_rank: number of this process on its machine: which GPU is taken where none is named.
 
     Raises:
         OptionsError: there is no such device.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return torch.device("cuda", local_rank % num_gpus) if num_gpus else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -24,7 +24,7 @@ def open_plain_bmp(path: Path) -> Any | None:
     is_plain = header_size >= 40 and num_bits == 24 and compression == 0 and width > 0 and height != 0
     if not is_plain or path.stat().st_size < offset + row_bytes * abs(height):
         return None
-    image = load_vips().Image.rawload(os.fsdecode(path), row_bytes, abs(height), 1, offset=offset)
+    image = load_vips().Image.rawload(os.fsencode(path), row_bytes, abs(height), 1, offset=offset)
     image = image.crop(0, 0, 3 * width, abs(height)).bandfold(factor=3)
     image = image.flipver() if height > 0 else image
     dots_per_metre = struct.unpack_from("<ii", header, 38)

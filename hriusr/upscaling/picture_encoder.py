@@ -15,6 +15,7 @@ from hriusr.upscaling.bmp import write_bmp
 from hriusr.upscaling.picture_formats import check_target
 from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
 from hriusr.upscaling.raw_image import mapped_raw, streamed_raw
+from hriusr.upscaling.resample import resample
 from hriusr.upscaling.vips import load_vips, vips_reason
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
@@ -38,8 +39,7 @@ def encode_picture(
         dtype: uint8, uint16 or float32 (0..1, also beyond).
         metadata: what the file should say beside its pixels, as PictureSource has it.
         target: the suffix decides on the format.
-        size: (height, width) of the result; None: that of the raw file. Smaller by Lanczos 3, larger by bicubic,
-            colours weighted by alpha.
+        size: (height, width) of the result; None: that of the raw file. See resample.
         jpeg_quality: 0..100, for JPEG.
 
     Raises:
@@ -57,7 +57,7 @@ def encode_picture(
     try:
         with rows(raw_path, num_frames * height, width, num_channels, dtype) as image, replacing(target) as file:
             if (new_height, new_width) != (height, width):
-                image = _resize(image, num_frames, new_height, new_width, dtype)
+                image = resample(image, num_frames, new_height, new_width, dtype)
             image = with_metadata(image, metadata, num_frames=num_frames)
             if suffix == ".bmp":
                 write_bmp(image, file)
@@ -90,46 +90,3 @@ def _saver(
     if metadata.resolution_unit is not None:
         settings["resunit"] = "cm" if metadata.resolution_unit == "cm" else "inch"
     return "tiffsave", settings
-
-
-def _resize(image: Any, num_frames: int, height: int, width: int, dtype: np.dtype) -> Any:
-    """Resample each frame by itself; results of whole numbers are rounded and stay in range."""
-    old_height = image.height // num_frames
-    greatest = np.iinfo(dtype).max if dtype.kind == "u" else 1.0
-    has_alpha = image.bands in (2, 4)
-    interpretation = image.interpretation
-    frames = []
-    for number in range(num_frames):
-        frame = image.crop(0, number * old_height, image.width, old_height) if num_frames > 1 else image
-        if has_alpha:
-            frame = frame.premultiply(max_alpha=greatest)
-        frame = _resample(frame.cast("float"), height, width)
-        if has_alpha:
-            alpha = frame[frame.bands - 1]
-            alpha = (alpha < 0).ifthenelse(0, (alpha > greatest).ifthenelse(greatest, alpha))
-            frame = frame[: frame.bands - 1].bandjoin(alpha).unpremultiply(max_alpha=greatest)
-        frames.append(frame.rint().cast(image.format) if dtype.kind == "u" else frame.cast("float"))
-    joined = frames[0] if num_frames == 1 else type(image).arrayjoin(frames, across=1)
-    return joined.copy(interpretation=interpretation)
-
-
-def _resample(image: Any, height: int, width: int) -> Any:
-    """Shrink by Lanczos 3, then enlarge by bicubic, with pixel centres as all others have them.
-
-    libvips' own enlarging (resize) lies up to half a pixel beside.
-    """
-    shrink_x, shrink_y = min(1.0, width / image.width), min(1.0, height / image.height)
-    if min(shrink_x, shrink_y) < 1:
-        image = image.resize(shrink_x, vscale=shrink_y, kernel="lanczos3")
-    if (image.height, image.width) == (height, width):
-        return image
-    return image.affine(
-        [width / image.width, 0, 0, height / image.height],
-        interpolate=load_vips().Interpolate.new("bicubic"),
-        idx=0.5,
-        idy=0.5,
-        odx=-0.5,
-        ody=-0.5,
-        oarea=[0, 0, width, height],
-        extend="copy",
-    )

@@ -1,31 +1,52 @@
-"""Upscale one picture: colours, grey, transparency, 8 or 16 bits, tiles planned from the memory that is free.
+"""Upscale one picture of any size and kind: tiles planned from the memory that is free, pixels to a canvas on disk."""
 
-Transparency goes through the network too, as a grey picture. A bicubic alpha would be softer than the network's colours
-and leave a halo around every cut-out edge. Two things keep it clean: hidden colours (alpha 0) are first replaced by
-the nearest visible ones, so that no garbage shines into the edge; and the result stays within the values that alpha
-has around each pixel, so what was opaque or clear stays exactly so.
-"""
-
+import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from hriusr.data.image_io import image_to_tensor, tensor_to_image
-from hriusr.data.picture import Picture
 from hriusr.errors import WeightsError
+from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
+from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
+from hriusr.upscaling.picture_source import PictureSource
+from hriusr.upscaling.receptive_field import receptive_reach
+from hriusr.upscaling.seams import SeamReport, compare_at_seams
+from hriusr.upscaling.sharing import ALONE, TileSharing
 from hriusr.upscaling.tile_plan import default_overlap, network_alignment
 from hriusr.upscaling.tile_runner import evaluating
-from hriusr.upscaling.tiling import upscale_rows
+from hriusr.upscaling.tiling import TiledUpscale, TileSettings
 
 logger = logging.getLogger(__name__)
 
 FractionDone = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """What a user may decide about tiles.
+
+    Attributes:
+        precision: fp32, bf16 or fp16; a tile that is not finite in half precision is computed again in fp32.
+        tile_size: own pixels of a tile, low resolution; None: planned for each picture from free memory; 0: no tiles.
+        tile_overlap: pixels read around a tile; None: two windows of the network, 16 to 32, or in exact mode as far as
+            the network looks.
+        batch_size: tiles at once; None: as many as fit (one on a CPU).
+        exact: the result is that of the whole picture, to rounding: cut hard behind what the network can see, global
+            pools measured until they settle. Slower.
+    """
+
+    precision: str = "fp32"
+    tile_size: int | None = None
+    tile_overlap: int | None = None
+    batch_size: int | None = None
+    exact: bool = False
 
 
 class PictureUpscaler:
@@ -34,13 +55,12 @@ class PictureUpscaler:
     Args:
         network: takes pictures of 1 or 3 channels (attribute in_chans, 3 where it has none), 0..1.
         device: where to compute; the network is moved there.
-        precision: fp32, bf16 or fp16.
-        tile_size: own pixels of a tile; None: planned for each picture from free memory; 0: never tiled.
-        tile_overlap: pixels read around a tile; None: two windows of the network, 16 to 32.
-        batch_size: tiles at once; None: as many as fit (one on a CPU).
+        options: tiles and precision.
+        sharing: the processes that compute each picture's tiles together.
 
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
+        HriusrError: exact, and the network looks at the whole picture.
     """
 
     def __init__(
@@ -48,99 +68,126 @@ class PictureUpscaler:
         network: nn.Module,
         *,
         device: torch.device,
-        precision: str = "fp32",
-        tile_size: int | None = None,
-        tile_overlap: int | None = None,
-        batch_size: int | None = None,
+        options: TileOptions | None = None,
+        sharing: TileSharing = ALONE,
     ):
+        self.options = options or TileOptions()
         self.network = network.to(device)
-        self.device = device
-        self.precision = precision
+        self.device, self.sharing = device, sharing
         self.num_channels = getattr(network, "in_chans", 3)
         if self.num_channels not in (1, 3):
             raise WeightsError(
                 f"the network takes pictures of {self.num_channels} channels; upscaling needs one for 1 or 3"
             )
         self.alignment = network_alignment(network)
-        self.tile_size = tile_size
-        self.tile_overlap = default_overlap(self.alignment) if tile_overlap is None else tile_overlap
-        self.batch_size = batch_size
         self.scale = self._measure_scale()
+        self.tile_overlap = self.options.tile_overlap
+        if self.tile_overlap is None:
+            exact = self.options.exact
+            self.tile_overlap = receptive_reach(network, scale=self.scale) if exact else default_overlap(self.alignment)
         self._pixel_bytes: float | None = None
+        self._fingerprint = ""
 
-    def upscale(self, picture: Picture, progress: FractionDone | None = None) -> Picture:
-        """Enlarge a picture.
+    def identity(self) -> dict[str, Any]:
+        """Return plain values that are equal for runs that give the same pixels."""
+        if not self._fingerprint:
+            digest = hashlib.sha256(type(self.network).__name__.encode())
+            for name, value in self.network.state_dict().items():
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return {"network": self._fingerprint, "scale": self.scale, "overlap": self.tile_overlap} | asdict(self.options)
+
+    def upscale(self, source: PictureSource, canvas: Canvas | None, progress: FractionDone | None = None) -> None:
+        """Enlarge all frames of a picture, from where the canvas says on.
 
         Args:
-            picture: 8 or 16 bits; the result has as many.
+            source: the picture.
+            canvas: where pixels go; only in process 0.
             progress: called with the fraction that is done, 0..1, after each tile.
         """
-        colour_HWC, alpha_HW = picture.colour_HWC, picture.alpha_HW
-        if colour_HWC.dtype == np.uint16 and self.precision != "fp32":
-            logger.warning("%s keeps 8 to 11 bits of a 16-bit picture: use precision fp32", self.precision)
-        has_varied_alpha = alpha_HW is not None and alpha_HW.min() < alpha_HW.max()
-        num_passes, num_done = 1 + has_varied_alpha, 0
-
-        def pass_progress(done: int, count: int) -> None:
+        position = canvas.position() if canvas is not None else None
+        start = self.sharing.from_first(lambda: (position.frame, position.row))
+        for frame in range(start[0], source.num_frames):
+            first_row = start[1] if frame == start[0] else 0
+            rows = self.sharing.together(lambda frame=frame: PictureRows(source, frame, self.num_channels))
+            tiled = self._tiled(rows, canvas)
+            num_rows, num_columns = len(tiled.rows.origins), len(tiled.columns.origins)
+            tiled.measure_pools()
+            show = None
             if progress is not None:
-                progress((num_done + done / count) / num_passes)
 
-        if has_varied_alpha:
-            colour_HWC = fill_hidden_colours(colour_HWC, alpha_HW)
-        sr_HWC = self._upscale_channels(colour_HWC[..., :1] if picture.is_grey else colour_HWC, pass_progress)
-        sr_HWC = np.repeat(sr_HWC, 3, axis=2) if picture.is_grey else sr_HWC
-        if alpha_HW is None:
-            return Picture(sr_HWC, None, picture.is_grey)
-        num_done = 1
-        if has_varied_alpha:
-            sr_alpha_HW = self._upscale_channels(alpha_HW[..., None], pass_progress)[..., 0]
-            sr_alpha_HW = keep_within_neighbours(sr_alpha_HW, alpha_HW, self.scale)
-        else:
-            sr_alpha_HW = np.full(sr_HWC.shape[:2], alpha_HW.flat[0], alpha_HW.dtype)
-        return Picture(sr_HWC, sr_alpha_HW, picture.is_grey)
+                def show(done: int, count: int, frame: int = frame) -> None:
+                    progress((frame + done / count) / source.num_frames)
 
-    def _upscale_channels(self, image_HWC: np.ndarray, progress: Callable[[int, int], None]) -> np.ndarray:
-        """Enlarge (H, W, 1 or 3) of 8 or 16 bits, whichever number of channels the network takes."""
-        lr_CHW = image_to_tensor(image_HWC)
-        num_channels = len(lr_CHW)
-        if self.num_channels == 1:
-            lr_BCHW = lr_CHW[:, None]  # each colour is a grey picture
-        else:
-            lr_BCHW = lr_CHW.expand(3, -1, -1)[None]
-        tile_size, batch_size = self._plan(*lr_BCHW.shape[-2:])
-        height, width = image_HWC.shape[0] * self.scale, image_HWC.shape[1] * self.scale
-        sr_HWC = np.empty((height, width, num_channels), image_HWC.dtype)
-        for start, rows_BCHW in upscale_rows(
-            self.network,
-            lr_BCHW,
-            scale=self.scale,
-            tile_size=tile_size,
-            tile_overlap=self.tile_overlap,
-            batch_size=batch_size,
-            device=self.device,
+            above = position.above if position is not None and first_row else None
+            with closing(tiled.blocks(first_row, above, show)) as blocks:
+                for number, block in blocks:
+                    canvas.write(frame, block.top, block.left, rows.to_pixels(block, self.scale))
+                    row, column = divmod(number, num_columns)
+                    if column == num_columns - 1 and row < num_rows - 1:
+                        canvas.checkpoint(frame, row + 1, tiled.open_fade)
+            if canvas is not None and num_rows * source.num_frames > 1:
+                canvas.checkpoint(frame + 1, 0, None)
+
+    def upscale_array(self, pixels_HWC: np.ndarray) -> np.ndarray:
+        """Enlarge a picture in memory, (H, W, 1 to 4 channels) of 8 or 16 bits or float, by this process alone."""
+        rows = PictureRows(ArrayRows(pixels_HWC), 0, self.num_channels)
+        tiled = self._tiled(rows, None, ALONE)
+        tiled.measure_pools()
+        height, width, num_channels = pixels_HWC.shape
+        result_HWC = np.empty((height * self.scale, width * self.scale, num_channels), pixels_HWC.dtype)
+        for _, block in tiled.blocks():
+            part_HWC = rows.to_pixels(block, self.scale)
+            result_HWC[block.top : block.top + part_HWC.shape[0], block.left : block.left + part_HWC.shape[1]] = (
+                part_HWC
+            )
+        return result_HWC
+
+    def check_seams(self, source: PictureSource, canvas: Canvas) -> SeamReport | None:
+        """Compare the first frame's result at seams with the same pixels computed amid more of the picture."""
+        rows = PictureRows(source, 0, self.num_channels)
+        tiled = self._tiled(rows, canvas, ALONE)
+        tiled.measure_pools()
+        return compare_at_seams(tiled, rows, lambda start, stop: canvas.read(0, start, stop))
+
+    def _tiled(self, rows: PictureRows, canvas: Canvas | None, sharing: TileSharing | None = None) -> TiledUpscale:
+        sharing = self.sharing if sharing is None else sharing
+
+        def plan() -> dict[str, Any]:
+            known = {} if canvas is None else canvas.plan
+            if not known:
+                known["tile_size"], known["batch_size"] = self._plan(*rows.shape[-2:])
+            return known
+
+        decided = sharing.from_first(plan)
+        settings = TileSettings(
+            decided["tile_size"],
+            self.tile_overlap,
+            decided["batch_size"],
+            blend=0 if self.options.exact else None,
             alignment=self.alignment,
-            precision=self.precision,
-            progress=progress,
-        ):
-            rows_CHW = rows_BCHW.flatten(0, 1)
-            if num_channels < len(rows_CHW):
-                rows_CHW = rows_CHW.mean(dim=0, keepdim=True)
-            sr_HWC[start : start + rows_CHW.shape[1]] = tensor_to_image(rows_CHW, image_HWC.dtype.type)
-        return sr_HWC
+            precision=self.options.precision,
+            exact_pools=self.options.exact,
+        )
+        return TiledUpscale(
+            self.network, rows, scale=self.scale, settings=settings, device=self.device, sharing=sharing
+        )
 
     def _plan(self, height: int, width: int) -> tuple[int | None, int]:
         """Choose (tile size, batch size) for a picture."""
-        if self.tile_size is not None:
-            return self.tile_size or None, self.batch_size or 1
+        batch_size = self.options.batch_size
+        if self.options.tile_size is not None:
+            return self.options.tile_size or None, batch_size or 1
         if height * width <= PROBE_SIDE**2:
-            return None, self.batch_size or 1
+            return None, batch_size or 1
         if self._pixel_bytes is None:
             self._pixel_bytes = bytes_per_pixel(
-                self.network, scale=self.scale, device=self.device, precision=self.precision
+                self.network, scale=self.scale, device=self.device, precision=self.options.precision
             )
-        budget = available_bytes(self.device) * SHARE.get(self.device.type, SHARE["cpu"])
-        tile_size, batch_size = plan_tiles(
-            self._pixel_bytes * (self.batch_size or 1),
+        budget = available_bytes(self.device) * SHARE.get(self.device.type, SHARE["cpu"]) / self.sharing.count
+        tile_size, planned_batch = plan_tiles(
+            self._pixel_bytes * (batch_size or 1),
             budget,
             height,
             width,
@@ -148,7 +195,7 @@ class PictureUpscaler:
             alignment=self.alignment,
             device_type=self.device.type,
         )
-        batch_size = self.batch_size or batch_size
+        batch_size = batch_size or planned_batch
         logger.info(
             "%dx%d: %s, %d at once (%.0f kB a pixel, %.1f GB free to use)",
             width,
@@ -170,35 +217,3 @@ class PictureUpscaler:
         with evaluating(self.network):
             sr_BCHW = self.network(torch.zeros(1, self.num_channels, side, side, device=self.device))
         return sr_BCHW.shape[-1] // side
-
-
-def fill_hidden_colours(colour_HWC: np.ndarray, alpha_HW: np.ndarray) -> np.ndarray:
-    """Give pixels that cannot be seen (alpha 0) the colour of the nearest pixel that can.
-
-    Args:
-        colour_HWC: (H, W, C).
-        alpha_HW: (H, W); where it is 0 everywhere, colours are returned as they are.
-    """
-    hidden_HW = alpha_HW == 0
-    if not hidden_HW.any() or hidden_HW.all():
-        return colour_HWC
-    row_HW, column_HW = ndimage.distance_transform_edt(hidden_HW, return_distances=False, return_indices=True)
-    return colour_HWC[row_HW, column_HW]
-
-
-def keep_within_neighbours(sr_alpha_HW: np.ndarray, alpha_HW: np.ndarray, scale: int) -> np.ndarray:
-    """Clamp enlarged opacity to the least and greatest value of the 3x3 source pixels around.
-
-    Args:
-        sr_alpha_HW: (H * scale, W * scale), uint8 or uint16.
-        alpha_HW: the source (H, W), same type.
-        scale: enlargement.
-    """
-    alpha_BCHW = torch.from_numpy(alpha_HW.astype(np.float32))[None, None]
-
-    def enlarge(x_BCHW: Tensor) -> np.ndarray:
-        return F.interpolate(x_BCHW, scale_factor=scale)[0, 0].numpy()
-
-    greatest_HW = enlarge(F.max_pool2d(alpha_BCHW, 3, 1, 1))
-    least_HW = enlarge(-F.max_pool2d(-alpha_BCHW, 3, 1, 1))
-    return np.clip(sr_alpha_HW, least_HW, greatest_HW).astype(sr_alpha_HW.dtype)

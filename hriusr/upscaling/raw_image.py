@@ -45,7 +45,7 @@ def streamed_raw(path: str | Path, height: int, width: int, num_channels: int, d
 def mapped_raw(path: str | Path, height: int, width: int, num_channels: int, dtype: np.dtype) -> Iterator[Any]:
     """Give a pyvips.Image of a raw file to be read in any order; arguments as streamed_raw has them."""
     yield load_vips().Image.rawload(
-        str(path),
+        os.fsencode(path),
         width,
         height,
         num_channels,

@@ -1,84 +1,226 @@
-"""Upscale a picture of any size through tiles: the whole picture is never on the network's device.
+"""Upscale a picture of any size through tiles: neither source nor result need ever be in memory as a whole.
 
-Tiles are cut as tile_plan.py says, run as tile_runner.py says, and joined here: tiles of one row fade into each other
-to a strip, strips fade into each other to finished rows. A fade is a cosine ramp between two values, so the weights
-sum to 1 at every pixel, the picture's own border included, and two tiles that agree give exactly their value.
-
-Finished rows come out from top to bottom (`upscale_rows`), so no more than one strip of the result need be in memory.
+Tiles are cut as tile_plan.py says, run as tile_runner.py says, and joined as blending.py says. What is finished comes
+out block by block, in rows of tiles from top to bottom (`TiledUpscale.blocks`); the source is read a row of tiles at a
+time. Where the network has global pools, their means are measured before (pooled_statistics.py).
 
 Shapes: B pictures, C channels, H W pixels
 """
 
-import math
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hriusr.errors import HriusrError
+from hriusr.upscaling.blending import Blender, Block
+from hriusr.upscaling.pooled_statistics import PooledStatistics
+from hriusr.upscaling.sharing import ALONE, TileSharing
 from hriusr.upscaling.tile_plan import AxisPlan, default_overlap, network_alignment, plan_axis
 from hriusr.upscaling.tile_runner import TileRunner, evaluating
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 
-
-def _ramp(length: int) -> Tensor:
-    """Return (length) weights rising smoothly from near 0 to near 1, w[k] + w[-1 - k] = 1."""
-    position = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
-    return (0.5 - 0.5 * torch.cos(math.pi * position)).float()
+SAMPLED_TILES = 16  # of a picture, for the means of global pools where they need not be exact
+SETTLED = 1e-5  # relative change of means below which further passes change nothing that 16 bits could show
 
 
-def _join_columns(strip: Tensor, tile: Tensor, columns: AxisPlan, index: int, scale: int) -> None:
-    """Put a tile's result into its strip, fading from the tile on its left."""
-    origin = columns.origins[index] * scale
-    start, stop = (pixel * scale for pixel in columns.kept(index))
-    if index > 0:
-        fade_stop = columns.zones[index - 1][1] * scale
-        old, new = strip[..., start:fade_stop], tile[..., start - origin : fade_stop - origin]
-        strip[..., start:fade_stop] = torch.lerp(old, new, _ramp(fade_stop - start).to(strip.device))
-        start = fade_stop
-    strip[..., start:stop] = tile[..., start - origin : stop - origin]
+class RowSource(Protocol):
+    """A picture that is read a few rows at a time.
+
+    Attributes:
+        shape: (B, C, H, W).
+    """
+
+    shape: Sequence[int]
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return rows (B, C, stop - start, W) float32, 0..1, in any order."""
 
 
-def _join_rows(strips: Iterator[Tensor], rows: AxisPlan, scale: int) -> Iterator[tuple[int, Tensor]]:
-    """Fade each strip into the next; yield (first row, finished rows)."""
-    previous = None  # the rows of the last zone, as the strip above sees them
-    for index, strip in enumerate(strips):
-        origin = rows.origins[index] * scale
-        start, stop = (row * scale for row in rows.kept(index))
-        if previous is not None:
-            fade = strip[..., start - origin : start - origin + previous.shape[-2], :]
-            fade.copy_(torch.lerp(previous, fade, _ramp(previous.shape[-2]).to(strip.device)[:, None]))
-        finished = rows.zones[index][0] * scale if index < len(rows.zones) else stop
-        previous = strip[..., finished - origin : stop - origin, :].clone()
-        yield start, strip[..., start - origin : finished - origin, :]
+class TensorRows:
+    """A picture in memory as a RowSource."""
+
+    def __init__(self, lr_BCHW: Tensor):
+        if lr_BCHW.ndim != 4 or 0 in lr_BCHW.shape:
+            raise ValueError(f"lr_BCHW (shape {tuple(lr_BCHW.shape)}) must have 4 dimensions, none of them 0")
+        self.shape = lr_BCHW.shape
+        self._lr_BCHW = lr_BCHW
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return a view of the rows."""
+        return self._lr_BCHW[..., start:stop, :]
 
 
-def _cut(lr_BCHW: Tensor, rows: AxisPlan, columns: AxisPlan) -> Iterator[Tensor]:
-    for top in rows.origins:
-        for left in columns.origins:
-            yield lr_BCHW[..., top : top + rows.tile, left : left + columns.tile]
+@dataclass(frozen=True)
+class TileSettings:
+    """How a picture is cut and computed.
+
+    Attributes:
+        tile_size: a tile's own pixels (HAT's `tile_size`), on either axis; a tile reads up to tile_size +
+            2 * tile_overlap + alignment - 1. None: the whole picture at once.
+        tile_overlap: low-resolution pixels that a tile reads beyond its own on each side (HAT's `tile_pad`). None: see
+            default_overlap. Where the network sees no farther than tile_overlap - blend pixels, the result equals that
+            of the whole picture.
+        batch_size: tiles at once. Halved when memory runs out, then tiles are cut smaller.
+        blend: half the width of a fade in low-resolution pixels; None: tile_overlap // 2.
+        alignment: tile origins are multiples of this; None: the network's `size_multiple` or `window_size`, or 1.
+        precision: fp32, or bf16 / fp16 autocast, in which a tile that is not finite is computed again in fp32.
+        exact_pools: measure the means of global pools from all tiles, again and again until they settle; else once,
+            from SAMPLED_TILES tiles.
+    """
+
+    tile_size: int | None
+    tile_overlap: int | None = None
+    batch_size: int = 1
+    blend: int | None = None
+    alignment: int | None = None
+    precision: str = "fp32"
+    exact_pools: bool = False
 
 
-def _run_plan(
-    runner: TileRunner, lr_BCHW: Tensor, rows: AxisPlan, columns: AxisPlan, progress: Progress | None
-) -> Iterator[tuple[int, Tensor]]:
-    """Run all tiles of a plan, row by row; yield (first row, finished rows)."""
-    scale, count = runner.scale, len(rows.origins) * len(columns.origins)
-    results = runner.run(_cut(lr_BCHW, rows, columns))
+class TiledUpscale:
+    """One picture on its way through a network.
 
-    def strips() -> Iterator[Tensor]:
-        for row in range(len(rows.origins)):
-            shape = (*lr_BCHW.shape[:2], rows.tile * scale, columns.size * scale)
-            strip = torch.empty(shape, dtype=torch.float32, device=runner.output_device)
-            for column in range(len(columns.origins)):
-                _join_columns(strip, next(results), columns, column, scale)
-                if progress is not None:
-                    progress(row * len(columns.origins) + column + 1, count)
-            yield strip
+    Args:
+        network: maps (N, C, h, w) to (N, C, h * scale, w * scale) for any h, w >= 1; in evaluation mode meanwhile.
+        source: the picture.
+        scale: the network's enlargement.
+        settings: tiles and precision.
+        device: where the network is; None: where its parameters are.
+        output_device: where results are joined.
+        sharing: the processes that compute tiles together; the first one gets the blocks.
 
-    yield from _join_rows(strips(), rows, scale)
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        source: RowSource,
+        *,
+        scale: int,
+        settings: TileSettings,
+        device: torch.device | str | None = None,
+        output_device: torch.device | str = "cpu",
+        sharing: TileSharing = ALONE,
+    ):
+        alignment = network_alignment(network) if settings.alignment is None else settings.alignment
+        overlap = default_overlap(alignment) if settings.tile_overlap is None else settings.tile_overlap
+        self.rows, self.columns = (
+            plan_axis(size, settings.tile_size, overlap, blend=settings.blend, alignment=alignment)
+            for size in source.shape[-2:]
+        )
+        if device is None:
+            parameter = next(network.parameters(), None)
+            device = "cpu" if parameter is None else parameter.device
+        self.network, self.source, self.settings, self.sharing = network, source, settings, sharing
+        self.scale, self.alignment = scale, alignment
+        self.statistics = PooledStatistics(network)
+        self._runner = TileRunner(
+            network,
+            scale=scale,
+            device=torch.device(device),
+            output_device=torch.device(output_device),
+            precision=settings.precision,
+            batch_size=settings.batch_size,
+            compute_in_parts=_compute_in_parts(
+                settings.tile_size or max(source.shape[-2:]), overlap, settings.blend, alignment
+            ),
+        )
+
+    @property
+    def num_tiles(self) -> int:
+        """How many tiles the picture has."""
+        return len(self.rows.origins) * len(self.columns.origins)
+
+    def run(self, tiles: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the results of any tiles of one shape, as those of the picture are computed."""
+        return self._runner.run(tiles)
+
+    def measure_pools(self, progress: Progress | None = None) -> None:
+        """Measure the means of the network's global pools over the whole picture; nothing to do without pools.
+
+        Args:
+            progress: called as progress(finished tiles, all tiles) after each tile of each pass.
+        """
+        if not self.statistics or self.num_tiles == 1:
+            return
+        step = 1 if self.settings.exact_pools else max(self.num_tiles // SAMPLED_TILES, 1)
+        chosen = range(step // 2, self.num_tiles, step)
+        num_passes = len(self.statistics.pools) + 1 if self.settings.exact_pools else 1
+        batch_size, self._runner.batch_size = self._runner.batch_size, 1  # a tile's own pixels are said before it runs
+        with evaluating(self.network), self.statistics.held():
+            for number in range(num_passes):
+                self.statistics.begin_pass()
+                self.statistics.end_pass(self.sharing.add_up(lambda: self._pool_sums(chosen, progress)))
+                change = self.statistics.change
+                logger.info("global pools: pass %d over %d tiles, change %s", number + 1, len(chosen), change)
+                if change is not None and change < SETTLED:
+                    break
+        self._runner.batch_size = batch_size
+
+    def blocks(
+        self, first_row: int = 0, above: Tensor | None = None, progress: Progress | None = None
+    ) -> Iterator[tuple[int, Block]]:
+        """Compute tiles and yield (number of the tile, what is finished now); nothing in other processes than 0.
+
+        Args:
+            first_row: number of the row of tiles to begin with.
+            above: `open_fade` after the row before, to go on with.
+            progress: called as progress(finished tiles, all tiles) after each tile.
+        """
+        blender = Blender(self.rows, self.columns, self._runner.scale, above)
+        numbers = range(first_row * len(self.columns.origins), self.num_tiles)
+        with evaluating(self.network), self.statistics.held():
+            results = self._runner.run(self._tiles(self.sharing.mine(numbers)))
+            # closed at once when the caller stops early: the other processes wait to hear of it
+            with closing(self.sharing.in_order(results, len(numbers))) as tiles:
+                for number, tile in zip(numbers, tiles, strict=False):
+                    block = blender.add(*divmod(number, len(self.columns.origins)), tile)
+                    self.open_fade = blender.below
+                    if progress is not None:
+                        progress(number + 1, self.num_tiles)
+                    yield number, block
+
+    def _pool_sums(self, chosen: range, progress: Progress | None) -> list[tuple[Tensor | float, int]]:
+        """Run this process's share of the chosen tiles for the sums over their own pixels."""
+        num_done = 0
+        for _ in self._runner.run(self._tiles(self.sharing.mine(chosen))):
+            num_done += self.sharing.count
+            if progress is not None:
+                progress(min(num_done, len(chosen)), len(chosen))
+        return self.statistics.sums()
+
+    def _tiles(self, numbers: range) -> Iterator[Tensor]:
+        """Cut tiles; a row of them is read at once, and kept for the next."""
+        row_read, strip = -1, None
+        for number in numbers:
+            row, column = divmod(number, len(self.columns.origins))
+            if row != row_read:
+                top = self.rows.origins[row]
+                row_read, strip = row, self.source.read(top, top + self.rows.tile)
+            self.statistics.measure_next(_own(self.rows, row), _own(self.columns, column))
+            left = self.columns.origins[column]
+            yield strip[..., left : left + self.columns.tile]
+
+
+def _own(plan: AxisPlan, index: int) -> slice:
+    """Return which cells of a tile are its own; at the picture's end with what the network pads."""
+    start, stop = plan.kept(index)
+    is_last = index == len(plan.origins) - 1
+    blend = 0 if is_last else (plan.zones[index][1] - plan.zones[index][0]) // 2
+    origin = plan.origins[index]
+    first = start - origin + (0 if index == 0 else (plan.zones[index - 1][1] - plan.zones[index - 1][0]) // 2)
+    return slice(first, None if is_last else stop - origin - blend)
 
 
 def _compute_in_parts(
@@ -104,55 +246,17 @@ def _compute_in_parts(
             )
         shape = (*tile_1CHW.shape[:2], height * runner.scale, width * runner.scale)
         sr_1CHW = torch.empty(shape, dtype=torch.float32, device=runner.output_device)
-        for start, finished in _run_plan(runner, tile_1CHW, rows, columns, None):
-            sr_1CHW[..., start : start + finished.shape[-2], :] = finished
+        blender = Blender(rows, columns, runner.scale)
+        parts = (
+            tile_1CHW[..., top : top + rows.tile, left : left + columns.tile]
+            for top in rows.origins
+            for left in columns.origins
+        )
+        for number, part in enumerate(runner.run(parts)):
+            blender.add(*divmod(number, len(columns.origins)), part).place_in(sr_1CHW)
         return sr_1CHW
 
     return compute
-
-
-def upscale_rows(
-    network: nn.Module,
-    lr_BCHW: Tensor,
-    *,
-    scale: int,
-    tile_size: int | None,
-    tile_overlap: int | None = None,
-    batch_size: int = 1,
-    device: torch.device | str | None = None,
-    output_device: torch.device | str = "cpu",
-    blend: int | None = None,
-    alignment: int | None = None,
-    precision: str = "fp32",
-    progress: Progress | None = None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Upscale through tiles and yield finished rows from top to bottom; arguments as for tile_upscale.
-
-    Yields:
-        (first row, rows (B, C, n, W * scale) float32). The rows are valid until the next step of the iterator.
-    """
-    if lr_BCHW.ndim != 4 or 0 in lr_BCHW.shape:
-        raise ValueError(f"lr_BCHW (shape {tuple(lr_BCHW.shape)}) must have 4 dimensions, none of them 0")
-    alignment = network_alignment(network) if alignment is None else alignment
-    tile_overlap = default_overlap(alignment) if tile_overlap is None else tile_overlap
-    rows, columns = (
-        plan_axis(size, tile_size, tile_overlap, blend=blend, alignment=alignment) for size in lr_BCHW.shape[-2:]
-    )
-    if device is None:
-        parameter = next(network.parameters(), None)
-        device = lr_BCHW.device if parameter is None else parameter.device
-    longest = max(lr_BCHW.shape[-2:])
-    runner = TileRunner(
-        network,
-        scale=scale,
-        device=torch.device(device),
-        output_device=torch.device(output_device),
-        precision=precision,
-        batch_size=batch_size,
-        compute_in_parts=_compute_in_parts(tile_size or longest, tile_overlap, blend, alignment),
-    )
-    with evaluating(network):
-        yield from _run_plan(runner, lr_BCHW, rows, columns, progress)
 
 
 def tile_upscale(
@@ -169,9 +273,10 @@ def tile_upscale(
     blend: int | None = None,
     alignment: int | None = None,
     precision: str = "fp32",
+    exact_pools: bool = False,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Upscale pictures of any size through overlapping tiles that fade into each other.
+    """Upscale pictures in memory through overlapping tiles that fade into each other.
 
     Without gradients and in evaluation mode; the network's own mode is restored.
 
@@ -179,19 +284,11 @@ def tile_upscale(
         network: maps (N, C, h, w) to (N, C, h * scale, w * scale) for any h, w >= 1.
         lr_BCHW: pictures, range 0..1, on any device.
         scale: the network's enlargement.
-        tile_size: a tile's own pixels (HAT's `tile_size`), on either axis; a tile reads up to
-            tile_size + 2 * tile_overlap + alignment - 1. None: the whole picture at once.
-        tile_overlap: low-resolution pixels that a tile reads beyond its own on each side (HAT's `tile_pad`). Default:
-            see default_overlap. Where the network sees no farther than tile_overlap - blend pixels, the result
-            equals that of the whole picture.
-        batch_size: tiles at once. Halved when memory runs out, then tiles are cut smaller.
+        tile_size: see TileSettings, as are tile_overlap, batch_size, blend, alignment, precision and exact_pools.
         device: where the network is; default: where its parameters are.
         output_device: where the result is put together.
         out: an array to write to instead of a new one, (B, C, H * scale, W * scale) float32, for instance a
             numpy.memmap.
-        blend: half the width of a fade in low-resolution pixels; default tile_overlap // 2.
-        alignment: tile origins are multiples of this; default: the network's `size_multiple` or `window_size`, or 1.
-        precision: fp32, or bf16 / fp16 autocast, in which a tile that is not finite is computed again in fp32.
         progress: called as progress(finished tiles, all tiles) after each tile.
 
     Returns:
@@ -201,6 +298,7 @@ def tile_upscale(
         ValueError: a number is out of range, `out` has another shape, or the network another scale.
         HriusrError: not enough memory for the smallest tile, or the result is not finite even in float32.
     """
+    source = TensorRows(lr_BCHW)
     shape = (*lr_BCHW.shape[:2], lr_BCHW.shape[-2] * scale, lr_BCHW.shape[-1] * scale)
     if out is None:
         sr_BCHW = torch.empty(shape, dtype=torch.float32, device=output_device)
@@ -209,19 +307,9 @@ def tile_upscale(
         if tuple(sr_BCHW.shape) != shape:
             raise ValueError(f"out (shape {tuple(sr_BCHW.shape)}) must have shape {shape}")
         output_device = sr_BCHW.device
-    for start, rows in upscale_rows(
-        network,
-        lr_BCHW,
-        scale=scale,
-        tile_size=tile_size,
-        tile_overlap=tile_overlap,
-        batch_size=batch_size,
-        device=device,
-        output_device=output_device,
-        blend=blend,
-        alignment=alignment,
-        precision=precision,
-        progress=progress,
-    ):
-        sr_BCHW[..., start : start + rows.shape[-2], :] = rows
+    settings = TileSettings(tile_size, tile_overlap, batch_size, blend, alignment, precision, exact_pools)
+    tiled = TiledUpscale(network, source, scale=scale, settings=settings, device=device, output_device=output_device)
+    tiled.measure_pools()
+    for _, block in tiled.blocks(progress=progress):
+        block.place_in(sr_BCHW)
     return sr_BCHW

@@ -38,7 +38,7 @@ from hriusr.data.prepare import prepare_bicubic, prepare_lmdb
 from hriusr.engine.build import build_model
 from hriusr.engine.registered import registered_components
 from hriusr.engine.training_setup import build_data
-from hriusr.options import load_options
+from hriusr.options import Options, load_options
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "retina", "immunohistochemistry")
 STEPS = 2
@@ -71,7 +71,7 @@ PLAIN = {
         "total_iter": STEPS,
         "ema_decay": 0.999,
         "optim_g": {"type": "Adam", "lr": 2.0e-4, "fused": False, "foreach": False},
-        "scheduler": {"type": "MultiStepLR", "milestones": [1000]},
+        "scheduler": {"type": "MultiStepLR", "milestones": [1]},
         "pixel_opt": {"type": "L1Loss"},
     },
 }
@@ -113,21 +113,25 @@ GPU_ONLY = {"prefetch_mode: cuda"}
 DATA = ("plain", "lmdb", "cache: memory", "cache: disk", "lq on the fly", "ImageNet's dataset, JPEG")
 
 
+def options_of(name: str, device: str) -> Options:
+    """Return a setting's options, written to run.yml and read from there."""
+    values = copy.deepcopy(PLAIN)
+    values |= {"name": name.replace(":", ""), "num_gpu": 1 if device == "cuda" else 0}
+    for dotted_key, value in SETTINGS[name].items():
+        *parents, key = dotted_key.split(":")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    Path("run.yml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return load_options("run.yml", is_train=True, **registered_components())
+
+
 class Run:
     """A setting's model and data."""
 
     def __init__(self, name: str, device: str):
-        values = copy.deepcopy(PLAIN)
-        values |= {"name": name.replace(":", ""), "num_gpu": 1 if device == "cuda" else 0}
-        for dotted_key, value in SETTINGS[name].items():
-            *parents, key = dotted_key.split(":")
-            section = values
-            for parent in parents:
-                section = section[parent]
-            section[key] = value
-        Path("run.yml").write_text(yaml.safe_dump(values), encoding="utf-8")
-        options = load_options("run.yml", is_train=True, **registered_components())
-        opt = options.to_basicsr_dict()
+        opt = options_of(name, device).to_basicsr_dict()
         self.data = build_data(opt)
         torch.manual_seed(0)
         self.model = build_model(opt)

@@ -50,6 +50,9 @@ def test_every_parameter_gets_a_gradient():
         {"terms": "nm"},
         {"tables": "full"},
         {"renorm": "l2"},
+        {"wide_window_size": 16},
+        {"shares_projections": True},
+        {"ffn": "gated"},
         {"mlp_ratio": 1.0},
         {"ffn_kernel_size": 0},
         {"ffn_kernel_size": 5},
@@ -66,6 +69,7 @@ def test_every_parameter_gets_a_gradient():
         {"low_resolution_depth": 2},
         {"resampling": "merging"},
         {"resampling": "conv"},
+        {"num_convs": 2},
         {"norm": "instance"},
         {"upsampler": "pixelshuffle"},
         {"num_feat": 32, "upsampler": "pixelshuffle"},
@@ -86,6 +90,44 @@ def test_every_option_has_an_effect(switch):
     x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert (plain(x) - switched(x)).abs().max() > 1e-6
+
+
+def test_linear_init_sets_the_deviation_of_the_weights():
+    def deviation(linear_init: str) -> float:
+        network = HRIUSR(**(TINY | {"linear_init": linear_init}))
+        return network.groups[0].blocks[0].attention.project_in.weight.std().item()
+
+    assert deviation("swin") == pytest.approx(0.02, rel=0.15)
+    assert deviation("fan_in") == pytest.approx(0.88 * 12**-0.5, rel=0.15)  # 0.88: what the cut leaves
+
+
+def test_quiet_blocks_change_nothing_at_first():
+    network = HRIUSR(**TINY, linear_init="quiet", channel_attention="none")
+    x = torch.randn(1, 32, 32, 12)
+    for block in network.groups[0].blocks:
+        torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+    assert not torch.allclose(HRIUSR(**TINY, channel_attention="none").groups[0].blocks[0](x), x)
+
+
+def test_still_groups_change_nothing_at_first():
+    network = HRIUSR(**TINY, linear_init="still", num_convs=2)
+    x = torch.randn(1, 32, 32, 12)
+    torch.testing.assert_close(network.groups[0](x), x, rtol=0, atol=0)
+    assert network.groups[0].conv[0].weight.std().item() == pytest.approx((2 / 1.04 / (9 * 12)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"shares_projections": True}, {"wide_window_size": 8}])
+def test_heads_may_start_near(arguments):
+    network = HRIUSR(**(TINY | {"window_size": 4}), bias_init="near", low_resolution_ratio=2, **arguments)
+    for block in network.groups[0].blocks:
+        scores = block.attention.scores
+        table = scores.bias_table.detach()
+        centre = (table.shape[1] - 1) / 2
+        assert table[0].max() >= -0.25
+        near, far = table[:, int(centre), int(centre)], table[:, int(centre), 0]
+        distance = centre - int(centre) + torch.tensor(0.0)
+        assert (near - far)[0] == pytest.approx((centre**2 - distance.item() ** 2) / 2)
+        assert (near - far)[1] == pytest.approx((centre**2 - distance.item() ** 2) / 8)
 
 
 def test_stochastic_depth_and_checkpointing():
@@ -160,6 +202,14 @@ def test_exports_with_dynamic_sizes():
         ({"resampling": "pool"}, r"resampling \(='pool'\)"),
         ({"low_resolution_ratio": 3}, r"ratio \(=3\)"),
         ({"ffn_kernel_size": 4}, r"ffn_kernel_size \(=4\)"),
+        ({"ffn": "gated", "ffn_kernel_size": 0}, r"ffn_kernel_size \(=0\)"),
+        ({"ffn": "some"}, r"ffn \(='some'\)"),
+        ({"num_convs": 0}, r"num_convs \(=0\)"),
+        ({"bias_init": "some"}, r"bias_init \(='some'\)"),
+        ({"linear_init": "some"}, r"linear_init \(='some'\)"),
+        ({"wide_window_size": 12}, r"wide_window_size \(=12\)"),
+        ({"wide_window_size": 24}, r"dim \(=12\).*squeeze_ratio \(=3\)"),
+        ({"shares_projections": True, "renorm": "l2"}, r"renorm \(='l2'\)"),
         ({"depths": ()}, r"depths \(=\(\)\)"),
         ({"in_chans": 0}, r"in_chans \(=0\)"),
         ({"window_size": 0}, r"^window_size \(=0\)"),

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from hriusr.engine import run_summary
-from hriusr.engine.folder_lock import FolderLock
 from hriusr.engine.resume import find_start, learned_options
 from hriusr.engine.train_loop import train
 from hriusr.engine.training_run import TrainingRun
 from hriusr.errors import HriusrError, OptionsError, WeightsError
+from hriusr.folder_lock import FolderLock
 from hriusr.options import load_options
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from hriusr.errors import DataError, HriusrError
 from hriusr.upscaling import picture_source
 from hriusr.upscaling.picture_encoder import encode_picture
+from hriusr.upscaling.picture_metadata import PictureMetadata
 from hriusr.upscaling.picture_source import open_source
 
 
@@ -336,6 +337,18 @@ def test_bad_files_are_errors_of_one_line(tmp_path, capfd, name, make, message):
     assert str(caught.value).startswith(str(tmp_path / name))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif"])
+@pytest.mark.parametrize(
+    "stem", ["a\udcff", "ü 画", "-x[page=3,n=-1]", "%03d:b"]
+)  # the first is no text, but a Latin-1 byte
+def test_odd_names_are_read_and_written(tmp_path, stem, suffix):
+    pixels = np.full((4, 5, 3), (200, 7, 30), np.uint8)
+    pixels.tofile(tmp_path / f"{stem}.raw")
+    path = tmp_path / f"{stem}.{suffix}"
+    encode_picture(tmp_path / f"{stem}.raw", (1, *pixels.shape), np.uint8, PictureMetadata(), path)
+    assert np.array_equal(rows_of(path)[..., :3], pixels)  # a GIF has opacity too
 
 
 def test_bmp_stored_from_the_top_down_is_read(tmp_path):

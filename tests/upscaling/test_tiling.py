@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from hriusr.errors import HriusrError
-from hriusr.upscaling import tiling
+from hriusr.upscaling.blending import _ramp
 from hriusr.upscaling.tile_runner import is_out_of_memory
-from hriusr.upscaling.tiling import tile_upscale, upscale_rows
+from hriusr.upscaling.tiling import TensorRows, TiledUpscale, TileSettings, tile_upscale
 
 
 class Local(nn.Module):
@@ -176,13 +176,36 @@ def test_picture_smaller_than_a_tile_is_one_tile(size):
     assert network.shapes == [(1, 3, *size)]
 
 
-def test_rows_come_from_top_to_bottom_without_gap():
-    lr = torch.rand(1, 3, 61, 20)
-    parts = [
-        (start, rows.clone()) for start, rows in upscale_rows(Nearest(2), lr, scale=2, tile_size=8, tile_overlap=4)
-    ]
-    assert [start for start, _ in parts] == np.cumsum([0] + [rows.shape[-2] for _, rows in parts])[:-1].tolist()
-    assert torch.equal(torch.cat([rows for _, rows in parts], dim=-2), F.interpolate(lr, scale_factor=2))
+def test_blocks_cover_the_picture_once_row_by_row():
+    lr = torch.rand(1, 3, 61, 50)
+    settings = TileSettings(tile_size=8, tile_overlap=4)
+    times_covered, result = torch.zeros(122, 100), torch.zeros(1, 3, 122, 100)
+    tops = []
+    for _, block in TiledUpscale(Nearest(2), TensorRows(lr), scale=2, settings=settings).blocks():
+        block.place_in(result)
+        height, width = block.pixels_BCHW.shape[-2:]
+        times_covered[block.top : block.top + height, block.left : block.left + width] += 1
+        tops.append(block.top)
+    assert (times_covered == 1).all()
+    assert tops == sorted(tops)
+    assert torch.equal(result, F.interpolate(lr, scale_factor=2))
+
+
+def test_going_on_at_a_row_of_tiles_gives_the_same_pixels():
+    network, lr = Local(2).eval(), torch.rand(1, 3, 60, 40)
+    settings = TileSettings(tile_size=8, tile_overlap=4)
+    whole = tile_upscale(network, lr, scale=2, tile_size=8, tile_overlap=4)
+    first = TiledUpscale(network, TensorRows(lr), scale=2, settings=settings)
+    num_columns = len(first.columns.origins)
+    result = torch.zeros_like(whole)
+    for number, block in first.blocks():
+        block.place_in(result)
+        if number == 2 * num_columns - 1:
+            break
+    second = TiledUpscale(network, TensorRows(lr), scale=2, settings=settings)
+    for _, block in second.blocks(first_row=2, above=first.open_fade):
+        block.place_in(result)
+    assert torch.equal(result, whole)
 
 
 def test_result_goes_to_the_array_of_the_caller(tmp_path):
@@ -288,7 +311,7 @@ def test_a_wrong_option_is_named(more, message):
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 3, 0, 8)])
 def test_a_tensor_that_is_no_picture_is_named(shape):
     with pytest.raises(ValueError, match=r"lr_BCHW \(shape .*\) must have 4 dimensions, none of them 0"):
-        list(upscale_rows(Nearest(2), torch.rand(shape), scale=2, tile_size=8))
+        TensorRows(torch.rand(shape))
 
 
 def test_modes_of_the_modules_are_restored_and_dropout_is_off():
@@ -301,7 +324,7 @@ def test_modes_of_the_modules_are_restored_and_dropout_is_off():
 
 
 def test_ramp_is_smooth_and_symmetric():
-    ramp = tiling._ramp(32)
+    ramp = _ramp(32)
     torch.testing.assert_close(ramp + ramp.flip(0), torch.ones(32))
     assert (ramp.diff() > 0).all()
     assert ramp[0] < 0.005

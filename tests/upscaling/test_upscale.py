@@ -2,8 +2,10 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from rich.console import Console
@@ -13,9 +15,11 @@ from torch.nn import functional as F
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import image_to_tensor, read_image, write_image
-from hriusr.data.picture import Picture, read_picture, write_picture
 from hriusr.errors import DataError, OptionsError, WeightsError
-from hriusr.upscaling.picture_upscaler import PictureUpscaler, fill_hidden_colours, keep_within_neighbours
+from hriusr.upscaling.output_size import OutputSize
+from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
+from hriusr.upscaling.picture_source import open_source
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
 from hriusr.upscaling.upscale import upscale_path
 
 TINY = {
@@ -35,11 +39,15 @@ class Nearest(nn.Module):
 
     def __init__(self, upscale=2, in_chans=3):
         super().__init__()
-        self.upscale, self.in_chans, self.num_calls = upscale, in_chans, 0
+        self.upscale, self.in_chans, self.shapes = upscale, in_chans, []
+
+    @property
+    def num_calls(self):
+        return len(self.shapes)
 
     def forward(self, x):
         assert x.shape[1] == self.in_chans
-        self.num_calls += 1
+        self.shapes.append(tuple(x.shape))
         return F.interpolate(x, scale_factor=self.upscale)
 
 
@@ -58,28 +66,48 @@ def noise(shape, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
+def write_pixels(path, pixels_HWC):
+    """Write grey, grey and alpha, RGB or RGBA with OpenCV, floats with tifffile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if pixels_HWC.dtype.kind == "f":
+        is_grey = pixels_HWC.shape[2] == 1
+        more = {} if pixels_HWC.shape[2] != 4 else {"extrasamples": ["unassalpha"]}
+        tifffile.imwrite(path, pixels_HWC.squeeze(), photometric="minisblack" if is_grey else "rgb", **more)
+    else:
+        order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[pixels_HWC.shape[2]]
+        assert cv2.imwrite(str(path), pixels_HWC[..., order])
+
+
+def read_pixels(path):
+    with open_source(path) as source:
+        return np.array(source.read_rows(0, source.height))
+
+
 @pytest.mark.parametrize("in_chans", [1, 3])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("kind", ["colour", "grey", "alpha"])
-def test_kind_and_depth_are_kept_whatever_the_network_takes(tmp_path, kind, dtype, in_chans):
-    colour, alpha = noise((21, 34, 3), dtype), noise((21, 34), dtype)
-    colour = colour[..., :1].repeat(3, axis=2) if kind == "grey" else colour
-    write_picture(tmp_path / "a.png", Picture(colour, alpha if kind == "alpha" else None, kind == "grey"))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("num_channels", [1, 3, 4])
+def test_kind_and_depth_are_kept_whatever_the_network_takes(tmp_path, num_channels, dtype, in_chans):
+    if dtype == np.float32:
+        pixels = noise((21, 34, num_channels), np.uint16).astype(np.float32) / 65535
+        pixels[..., :3] *= 7.5  # brighter than white
+    else:
+        pixels = noise((21, 34, num_channels), dtype)
+    name = "a.tif" if dtype == np.float32 else "a.png"
+    write_pixels(tmp_path / name, pixels)
     report = upscale_path(
-        tmp_path / "a.png",
-        tmp_path / "b.png",
+        tmp_path / name,
+        tmp_path / f"b{name}",
         network=Nearest(in_chans=in_chans),
-        tile_size=8,
-        tile_overlap=4,
-        batch_size=3,
+        tiles=TileOptions(tile_size=8, tile_overlap=4, batch_size=3),
     )
-    result = read_picture(tmp_path / "b.png")
+    result = read_pixels(tmp_path / f"b{name}")
     assert not report.failures
-    assert result.colour_HWC.dtype == dtype
-    assert result.is_grey == (kind == "grey")
-    visible = repeated(alpha > 0) if kind == "alpha" else slice(None)
-    assert np.array_equal(result.colour_HWC[visible], repeated(colour)[visible])
-    assert np.array_equal(result.alpha_HW, repeated(alpha)) if kind == "alpha" else result.alpha_HW is None
+    assert result.dtype == dtype
+    expected = repeated(pixels)
+    if num_channels == 4:
+        assert np.abs(result[..., 3] - expected[..., 3]).max() <= (1e-6 if dtype == np.float32 else 0)
+        result, expected = (x[expected[..., 3] > 0] for x in (result, expected))
+    np.testing.assert_allclose(result, expected, rtol=1e-5 if dtype == np.float32 else 0)
 
 
 def test_result_of_weights_equals_the_network(tmp_path, photo):
@@ -96,7 +124,7 @@ def test_result_of_weights_equals_the_network(tmp_path, photo):
 def test_tile_options_reach_the_tiles(tmp_path):
     network = Nearest()
     write_image(tmp_path / "a.png", noise((64, 64, 3)))
-    upscale_path(tmp_path / "a.png", network=network, tile_size=16, tile_overlap=0, batch_size=4)
+    upscale_path(tmp_path / "a.png", network=network, tiles=TileOptions(tile_size=16, tile_overlap=0, batch_size=4))
     assert network.num_calls == 4
     assert (tmp_path / "a_x2.png").exists()
 
@@ -210,7 +238,7 @@ def test_interruption_says_what_is_done(tmp_path):
 def test_bar_shows_name_and_speed_on_a_terminal(tmp_path):
     write_image(tmp_path / "in" / "a[b].png", noise((40, 40, 3)))
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
-    upscale_path(tmp_path / "in", tmp_path / "out", network=Nearest(), tile_size=8, console=console)
+    upscale_path(tmp_path / "in", tmp_path / "out", network=Nearest(), tiles=TileOptions(tile_size=8), console=console)
     shown = console.file.getvalue()
     assert "1/1 a[b].png" in shown
     assert "MP/s" in shown
@@ -226,24 +254,27 @@ def test_jpeg_orientation_is_applied(tmp_path):
 
 def test_constant_alpha_needs_no_second_pass():
     network = Nearest()
-    upscaler = PictureUpscaler(network, device=torch.device("cpu"), tile_size=0)
-    result = upscaler.upscale(Picture(noise((9, 9, 3)), np.full((9, 9), 7, np.uint8)))
-    assert network.num_calls == 1
-    assert (result.alpha_HW == 7).all()
+    upscaler = PictureUpscaler(network, device=torch.device("cpu"), options=TileOptions(tile_size=0))
+    result = upscaler.upscale_array(np.dstack([noise((9, 9, 3)), np.full((9, 9), 7, np.uint8)]))
+    assert network.shapes == [(1, 3, 9, 9)]
+    assert (result[..., 3] == 7).all()
 
 
-def test_alpha_has_no_ringing_and_hidden_colours_do_not_shine_through():
+@pytest.mark.parametrize("tile_size", [0, 8])
+def test_alpha_has_no_ringing_and_hidden_colours_do_not_shine_through(tile_size):
     """A white disc cut out of black garbage: every pixel of the result is white, opaque inside, clear outside."""
     row, column = np.mgrid[:40, :40]
     alpha = np.where((row - 20) ** 2 + (column - 20) ** 2 < 150, 255, 0).astype(np.uint8)
     colour = np.where(alpha[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
-    result = PictureUpscaler(Overshooting(), device=torch.device("cpu")).upscale(Picture(colour, alpha))
-    assert (result.colour_HWC == 255).all()
-    assert set(np.unique(result.alpha_HW[::2, ::2][alpha == 0])) >= {0}
+    options = TileOptions(tile_size=tile_size, tile_overlap=4)
+    upscaler = PictureUpscaler(Overshooting(), device=torch.device("cpu"), options=options)
+    result = upscaler.upscale_array(np.dstack([colour, alpha]))
+    assert (result[..., :3] == 255).all()
+    assert set(np.unique(result[::2, ::2, 3][alpha == 0])) >= {0}
     inside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) < 22
     outside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) > 28
-    assert (result.alpha_HW[inside] == 255).all()
-    assert (result.alpha_HW[outside] == 0).all()
+    assert (result[..., 3][inside] == 255).all()
+    assert (result[..., 3][outside] == 0).all()
 
 
 def test_hidden_colours_take_the_nearest_visible():
@@ -270,21 +301,66 @@ def test_scale_of_a_network_that_does_not_say_it_is_measured():
     assert PictureUpscaler(network, device=torch.device("cpu")).scale == 3
 
 
-def test_16_bits_in_half_precision_are_warned_of(caplog):
-    upscaler = PictureUpscaler(Nearest(), device=torch.device("cpu"), precision="bf16")
-    upscaler.upscale(Picture(noise((9, 9, 3), np.uint16)))
-    assert "16-bit picture: use precision fp32" in caplog.text
+def test_16_bits_in_half_precision_are_noted(tmp_path):
+    write_pixels(tmp_path / "a.png", noise((9, 9, 3), np.uint16))
+    report = upscale_path(tmp_path / "a.png", network=Nearest(), tiles=TileOptions(precision="bf16"))
+    assert report.outcomes[0].notes == ("bf16 keeps 8 to 11 bits of a picture with more: use precision fp32",)
+
+
+def test_float_pixels_that_are_not_finite_are_named(tmp_path):
+    pixels = np.ones((9, 9, 3), np.float32)
+    pixels[3, 3] = np.nan
+    write_pixels(tmp_path / "a.tif", pixels)
+    report = upscale_path(tmp_path / "a.tif", network=Nearest())
+    assert report.failures[0].reason == "rows 0 to 9 hold NaN or infinite pixels: mend them"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (OutputSize(scale=3.7), (74, 111)),
+        (OutputSize(scale=0.5), (10, 15)),
+        (OutputSize(width=45), (30, 45)),
+        (OutputSize(height=50), (50, 75)),
+        (OutputSize(width=7, height=9), (9, 7)),
+    ],
+)
+def test_any_size_of_the_result(tmp_path, size, expected):
+    write_pixels(tmp_path / "a.png", np.full((20, 30, 3), 77, np.uint8))
+    report = upscale_path(tmp_path / "a.png", tmp_path / "b.png", network=Nearest(), size=size)
+    result = read_pixels(tmp_path / "b.png")
+    assert result.shape == (*expected, 3)
+    assert (result == 77).all()
+    assert report.outcomes[0].size == expected
+    goes_beyond = expected[0] > 40
+    assert any("beyond is bicubic" in note for note in report.outcomes[0].notes) == goes_beyond
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"scale": 0}, r"scale \(=0\) must be above 0"),
+        ({"width": -1}, r"width \(=-1\) must be above 0"),
+        ({"scale": 2.5, "width": 9}, r"scale \(=2\.5\) and width or height contradict each other"),
+    ],
+)
+def test_a_wrong_size_is_named(more, message):
+    with pytest.raises(OptionsError, match=message):
+        OutputSize(**more)
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (
-            {"tile_size": -1, "batch_size": 0},
+            {"tiles": TileOptions(tile_size=-1, batch_size=0)},
             "tile_size \\(=-1\\) must be at least 0\nbatch_size \\(=0\\) must be at least 1",
         ),
-        ({"tile_overlap": -3}, r"tile_overlap \(=-3\) must be at least 0"),
-        ({"precision": "int8"}, "precision: unknown 'int8'; one of fp32, bf16, fp16"),
+        ({"tiles": TileOptions(tile_overlap=-3)}, r"tile_overlap \(=-3\) must be at least 0"),
+        ({"tiles": TileOptions(exact=True, tile_overlap=8)}, r"tile_overlap \(=8\) and exact contradict each other"),
+        ({"max_pixels": 0}, r"max_pixels \(=0\) must be at least 1"),
+        ({"self_ensemble": True}, "self_ensemble goes with weights"),
+        ({"tiles": TileOptions(precision="int8")}, "precision: unknown 'int8'; one of fp32, bf16, fp16"),
         ({"jpeg_quality": 101}, r"jpeg_quality \(=101\) must lie between 0 and 100"),
         ({"device": "toaster"}, r"device \(='toaster'\) must be cpu, cuda or cuda:<number>"),
         ({"device": "cuda:99"}, r"device \(='cuda:99'\): PyTorch sees \d+ GPU\(s\): use cpu"),

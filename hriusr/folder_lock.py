@@ -1,4 +1,7 @@
-"""One process a run's folder: a second start while the first is alive would write over its files."""
+"""One process a folder: a second start while the first is alive would write over its files.
+
+A leaf like errors.py: every layer but blocks may import it.
+"""
 
 import os
 from pathlib import Path
@@ -21,7 +24,9 @@ class FolderLock:
     that outlives a killed run does not keep the next one away.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, activity: str = "being trained") -> None:
+        """Hold nothing yet; activity is what an error says is done with the folder."""
+        self._activity = activity
         self._file: TextIO | None = None
 
     def take(self, folder: Path) -> None:
@@ -44,7 +49,8 @@ class FolderLock:
             holder = file.read().strip() or "unknown"
             file.close()
             raise HriusrError(
-                f"{folder} is being trained by another process (id {holder}): wait for it, stop it, or use another name"
+                f"{folder} is {self._activity} by another process (id {holder}): wait for it, stop it, or use another "
+                "name"
             ) from error
         except OSError:  # a file system without locks
             file.close()
@@ -53,6 +59,11 @@ class FolderLock:
         file.write(f"{os.getpid()}\n")
         file.flush()
         self._file = file
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds a folder."""
+        return self._file is not None
 
     def release(self) -> None:
         """Let go of the folder."""

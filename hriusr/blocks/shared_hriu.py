@@ -1,0 +1,103 @@
+"""HRIU with one query and one key for all of its terms, in windows whose keys may be squeezed.
+
+    s[o,h,i] = q[o].k[i] + q[o].K2[h,o-i] + Q3[h,o-i].k[i] + b[h,o-i]
+
+HRIU projects a query and a key a term: two of six projections are saved here, as in disentangled attention
+(arXiv:2006.03654). With squeeze_ratio r, keys and values have C / r² channels a pixel, and the r x r pixels of a cell
+lie side by side as the channels of one key (SRFormer, arXiv:2303.09735, sec. 3.2): a window of side r w costs a pixel
+what one of side w does, and the offsets are HRIU's of a source window that grows by r.
+
+Shapes: B batch, C channels, H W pixels, M windows, h heads, d head channels, P target cells (r w)², N source cells w².
+"""
+
+from torch import Tensor, nn
+
+from hriusr.blocks.attention_core import attend_shifted, computes_in_place, computing_dtype, windows_at_once
+from hriusr.blocks.relative import AxisGeometry
+from hriusr.blocks.relative_scores import TABLES, TERMS, RelativeScores
+from hriusr.blocks.windows import ShiftRegions, map_windows
+
+
+class SharedHRIU(nn.Module):
+    """Window attention with relative queries and keys, from every pixel to the squeezed cells of its window."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        *,
+        squeeze_ratio: int = 1,
+        terms: str = TERMS,
+        tables: str = "axial",
+        shift_size: int = 0,
+    ) -> None:
+        """Build the unit.
+
+        Args:
+            dim: channels in and out; a multiple of num_heads and of squeeze_ratio².
+            num_heads: attention heads.
+            window_size: side of a window in cells; in pixels it is squeeze_ratio times as large.
+            squeeze_ratio: pixels of a cell along each side; 1 for none.
+            terms: letters of the score, out of "anm".
+            tables: "axial" (cheap) or "full" relative tables.
+            shift_size: cells that windows are moved down and right by.
+
+        Raises:
+            ValueError: naming the argument, its value and what fits.
+        """
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads})")
+        if squeeze_ratio < 1 or dim % squeeze_ratio**2:
+            raise ValueError(f"dim (={dim}) must be divisible by the square of squeeze_ratio (={squeeze_ratio})")
+        if not terms or set(terms) - set(TERMS):
+            raise ValueError(f"terms (={terms!r}) must be some of the letters {TERMS!r}")
+        if tables not in TABLES:
+            raise ValueError(f"tables (={tables!r}) must be one of {', '.join(TABLES)}")
+        self.num_heads, self.terms = num_heads, terms
+        self.squeeze_ratio = squeeze_ratio
+        self.source_side, self.target_side = window_size, window_size * squeeze_ratio
+        axis = AxisGeometry(self.source_side, self.target_side)
+        self.scores = RelativeScores(num_heads, dim // num_heads, axis, axis, terms, tables)
+        self.squeezed_dim = dim // squeeze_ratio**2
+        self.num_key_parts = 1 + ("a" in terms or "m" in terms)
+        self.query = nn.Linear(dim, dim) if "a" in terms or "n" in terms else None
+        self.key_value = nn.Linear(dim, self.squeezed_dim * self.num_key_parts)
+        self.project_out = nn.Linear(dim, dim)
+        if not 0 <= shift_size < window_size:
+            raise ValueError(f"shift_size (={shift_size}) must be at least 0 and below window_size (={window_size})")
+        self.shift_size = (shift_size * squeeze_ratio,) * 2
+        sides = ((self.source_side,) * 2, (shift_size,) * 2, (self.target_side,) * 2)
+        self.regions = ShiftRegions(*sides) if shift_size else None
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
+        grid = (x_BHWC.shape[1] // self.target_side, x_BHWC.shape[2] // self.target_side)
+        tables = self.scores.prepare(computing_dtype(x_BHWC))
+
+        def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
+            query, key = None, None
+            if self.query is not None:
+                query = self.query(x_MPC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            *keys, value = self._squeeze(self.key_value(x_MPC))
+            if keys:
+                key = keys[0]
+            q1, q2, k1, k3 = (
+                x if letter in self.terms else None for x, letter in zip((query, query, key, key), "anam", strict=True)
+            )
+            score = self.scores(q1, q2, k1, k3, tables)
+            y_MhPd = attend_shifted(*score[:2], value, score.bias, self.regions, numbers, grid)
+            return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
+
+        limit = windows_at_once(*tables.bias.shape) if computes_in_place(x_BHWC) else None
+        side = (self.target_side, self.target_side)
+        return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
+
+    def _squeeze(self, parts_MPK: Tensor) -> tuple[Tensor, ...]:
+        """Return keys and values of the cells, (M, h, N, d) each: channel = (part, squeezed channel, row, column)."""
+        side, ratio = self.source_side, self.squeeze_ratio
+        cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
+        cells = cells.unflatten(-1, (self.num_key_parts, self.squeezed_dim))
+        cells = cells.permute(5, 0, 1, 3, 6, 2, 4).flatten(4).flatten(2, 3)  # part, M, N, C
+        return cells.unflatten(-1, (self.num_heads, -1)).transpose(2, 3).unbind(0)

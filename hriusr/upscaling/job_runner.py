@@ -1,0 +1,173 @@
+"""One picture or video of a run, from its file to its result; whatever goes wrong with it becomes an outcome."""
+
+import copy
+import logging
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hriusr.errors import DataError, HriusrError, ToldByAnotherError
+from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.jobs import Job
+from hriusr.upscaling.outcome import Outcome
+from hriusr.upscaling.output_size import OutputSize
+from hriusr.upscaling.picture_encoder import encode_picture
+from hriusr.upscaling.picture_formats import check_target
+from hriusr.upscaling.picture_source import MAX_PIXELS, PictureSource, open_source
+from hriusr.upscaling.picture_upscaler import FractionDone, PictureUpscaler
+from hriusr.upscaling.sharing import ALONE, TileSharing
+from hriusr.upscaling.video import upscale_video
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class JobRunner:
+    """Does jobs one after the other.
+
+    Attributes:
+        upscaler: the network.
+        size: of results.
+        overwrite: replace results that exist, instead of skipping their pictures.
+        jpeg_quality: 0..100.
+        max_pixels: of a source; None: no limit.
+        checks_seams: compare the result at seams with one of larger tiles.
+    """
+
+    upscaler: PictureUpscaler
+    size: OutputSize = field(default_factory=OutputSize)
+    overwrite: bool = False
+    jpeg_quality: int = 95
+    max_pixels: int | None = MAX_PIXELS
+    checks_seams: bool = False
+
+    @property
+    def sharing(self) -> TileSharing:
+        """The processes that do a job together."""
+        return self.upscaler.sharing
+
+    def alone(self) -> "JobRunner":
+        """Return the same for jobs that this process does by itself."""
+        runner = copy.copy(self)
+        runner.upscaler = copy.copy(self.upscaler)
+        runner.upscaler.sharing = ALONE
+        return runner
+
+    def run(self, job: Job, progress: FractionDone | None = None) -> Outcome:
+        """Upscale one picture or video; with several processes, called by all of them."""
+        started = time.perf_counter()
+        try:
+            reason = self.sharing.from_first(lambda: self._why_not(job))
+            if reason:
+                return Outcome(job.name, job.target, "skipped", reason)
+            found = self._run_video(job, progress) if job.is_video else self._run_picture(job, progress)
+        except ToldByAnotherError as error:
+            return Outcome(job.name, job.target, "failed", str(error))
+        except Exception as error:  # one picture's trouble must not end the batch
+            logger.debug("%s failed", job.source, exc_info=True)
+            text = str(error).strip().split("\n", maxsplit=1)[0]
+            return Outcome(
+                job.name,
+                job.target,
+                "failed",
+                text if isinstance(error, HriusrError) else f"{type(error).__name__}: {text}",
+            )
+        return Outcome(job.name, job.target, "written", seconds=time.perf_counter() - started, **found)
+
+    def _why_not(self, job: Job) -> str:
+        """Say why a job is left out, or raise where it cannot be done; before anything is computed."""
+        if job.target.exists() and not self.overwrite:
+            return f"{job.target} exists: give --overwrite (overwrite=True), or remove it"
+        if job.replaces_input:
+            raise DataError(f"its result would replace the input {job.target}: choose another output or suffix")
+        _check_writable(job.target)
+        return ""
+
+    def _run_video(self, job: Job, progress: FractionDone | None) -> dict[str, Any]:
+        if self.size != OutputSize():
+            raise DataError(f"{job.source}: scale, width and height are for pictures; a video gets the network's scale")
+        if self.sharing.rank != 0:
+            return {}
+        result = upscale_video(job.source, job.target, self.upscaler.upscale_array, progress=progress)
+        return {"size": (result.height, result.width), "num_frames": result.num_frames}
+
+    def _run_picture(self, job: Job, progress: FractionDone | None) -> dict[str, Any]:
+        with ExitStack() as stack:
+            source = stack.enter_context(self.sharing.together(lambda: self._open(job)))
+            size = self.size.of(source.height, source.width, self.upscaler.scale)
+            scale = self.upscaler.scale
+            shape = (source.num_frames, source.height * scale, source.width * scale, source.num_channels)
+            canvas = Canvas(job.target, shape, source.dtype, self._identity(job.source))
+            self.sharing.from_first(lambda: stack.enter_context(canvas) and None)
+            if self.sharing.rank != 0:
+                self.upscaler.upscale(source, None)
+                return {}
+            is_continued = canvas.position().frame + canvas.position().row > 0
+            self.upscaler.upscale(source, canvas, progress)
+            seams = self.upscaler.check_seams(source, canvas) if self.checks_seams else None
+            encode_picture(
+                canvas.pixels_path,
+                shape,
+                source.dtype,
+                source.metadata,
+                job.target,
+                size=size,
+                jpeg_quality=self.jpeg_quality,
+            )
+            canvas.finish()
+            notes = self._notes(source, size, is_continued, seams)
+        return {
+            "size": size,
+            "num_frames": source.num_frames,
+            "notes": notes,
+            "seams": None if seams is None else seams.as_dict(),
+        }
+
+    def _open(self, job: Job) -> PictureSource:
+        """Open a picture and see whether its result can be written."""
+        source = open_source(job.source, max_pixels=self.max_pixels)
+        try:
+            height, width = self.size.of(source.height, source.width, self.upscaler.scale)
+            check_target(job.target, height, width, source.dtype, source.has_alpha, source.num_frames)
+            source.decode()
+        except BaseException:
+            source.close()
+            raise
+        return source
+
+    def _identity(self, source: Path) -> dict[str, Any]:
+        """Say what makes a scratch folder that of this picture and these settings."""
+        status = source.stat()
+        return {
+            "source": str(source.resolve()),
+            "bytes": status.st_size,
+            "modified": status.st_mtime_ns,
+        } | self.upscaler.identity()
+
+    def _notes(self, source: PictureSource, size: tuple[int, int], is_continued: bool, seams: Any) -> tuple[str, ...]:
+        scale, precision = self.upscaler.scale, self.upscaler.options.precision
+        notes = []
+        if is_continued:
+            notes.append("continued where an earlier run was cut off")
+        if size[0] > source.height * scale or size[1] > source.width * scale:
+            notes.append(f"the network enlarges x{scale}; what goes beyond is bicubic, without detail of its own")
+        if source.dtype.itemsize > 1 and precision != "fp32":
+            notes.append(f"{precision} keeps 8 to 11 bits of a picture with more: use precision fp32")
+        if seams is not None:
+            notes.append(str(seams))
+        elif self.checks_seams:
+            notes.append("seams: none, the picture is one tile")
+        return tuple(notes)
+
+
+def _check_writable(target: Path) -> None:
+    """Find a read-only folder before minutes of computing, not after."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {target.parent} ({error.strerror}): choose another output") from None
+    if not os.access(target.parent, os.W_OK):
+        raise DataError(f"the folder {target.parent} is read-only: choose another output")

@@ -1,0 +1,81 @@
+"""What became of the pictures of a run: for the summary, for scripts (JSON), for the exit status."""
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture or video.
+
+    Attributes:
+        name: the file's path below the input folder.
+        target: where its result is, or would be.
+        status: "written", "skipped" (the result exists) or "failed".
+        reason: why it was skipped or failed, one line.
+        size: (height, width) of the result; (0, 0) unless written.
+        num_frames: of the result.
+        seconds: reading, computing and writing.
+        notes: what a person should know of the result, one line each.
+        seams: what check_seams found, see SeamReport.
+    """
+
+    name: str
+    target: Path
+    status: str
+    reason: str = ""
+    size: tuple[int, int] = (0, 0)
+    num_frames: int = 1
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    seams: dict[str, Any] | None = None
+
+    @property
+    def num_pixels(self) -> int:
+        """Pixels of the result, all frames together."""
+        return self.size[0] * self.size[1] * self.num_frames
+
+
+@dataclass
+class UpscaleReport:
+    """Outcomes of a run, in the order of the pictures."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    scale: float = 1
+
+    def having(self, status: str) -> list[Outcome]:
+        """Return the outcomes of one status."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Return the pictures that failed; empty means that an entry point should exit with 0."""
+        return self.having("failed")
+
+    def summary(self) -> str:
+        """Say in one line how the run went."""
+        written = self.having("written")
+        seconds = sum(outcome.seconds for outcome in written)
+        num_pixels = sum(outcome.num_pixels for outcome in written)
+        parts = [f"{len(written)} of {len(self.outcomes)} picture(s) written"]
+        if written:
+            is_one = len(self.outcomes) == 1
+            where = written[0].target if is_one else os.path.commonpath([w.target.parent.resolve() for w in written])
+            parts[0] += f" to {where}"
+            parts.append(f"x{self.scale:g}, {num_pixels / 1e6:.1f} megapixels in {seconds:.1f} s")
+        if self.having("skipped"):
+            parts.append(f"{len(self.having('skipped'))} skipped")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed")
+        return ", ".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        outcomes = []
+        for outcome in self.outcomes:
+            height, width = outcome.size
+            outcomes.append(asdict(outcome) | {"target": str(outcome.target), "size": [width, height]})
+        return {"scale": self.scale, "pictures": outcomes, "notes": self.notes}

@@ -1,0 +1,94 @@
+"""The processes of `hriusr upscale`: those that torchrun started, or workers that this process starts itself.
+
+Processes talk by gloo over 127.0.0.1 (workers), or as torchrun says; tiles are exchanged on the CPU.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from hriusr.errors import HriusrError, OptionsError
+from hriusr.upscaling.sharing import ALONE, TileSharing
+
+_TIMEOUT = timedelta(days=1)  # a process may wait that long for another's picture to be encoded
+_GRACE = 5  # seconds
+
+
+@contextmanager
+def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tuple[TileSharing, int]]:
+    """Give the processes of this run, and this one's number on its machine.
+
+    Args:
+        num_workers: processes on this machine, this one among them; 1 under torchrun, which has started them.
+        arguments: of this command, without the program's name: workers get the same.
+
+    Raises:
+        OptionsError: num_workers under torchrun.
+        HriusrError: the processes don't find each other.
+    """
+    environment = os.environ
+    count = int(environment.get("WORLD_SIZE", "1"))
+    workers: list[subprocess.Popen] = []
+    if count > 1 and num_workers > 1 and "HRIUSR_WORKER" not in environment:
+        raise OptionsError(f"workers (={num_workers}) and torchrun contradict each other: leave one out")
+    if count == 1 and num_workers == 1:
+        yield ALONE, 0
+        return
+    if count == 1:
+        count = num_workers
+        workers = _start_workers(count, arguments)
+    rank = int(environment["RANK"])
+    try:
+        try:
+            dist.init_process_group("gloo", timeout=_TIMEOUT)
+        except (RuntimeError, ValueError) as error:
+            raise HriusrError(f"the {count} processes of this run do not find each other ({error})") from None
+        yield TileSharing(rank, count), int(environment.get("LOCAL_RANK", rank))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        _end(workers)
+
+
+def _start_workers(count: int, arguments: Sequence[str]) -> list[subprocess.Popen]:
+    """Start processes 1 to count - 1, make this one process 0, and share the cores."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = max((os.cpu_count() or 1) // count, 1)
+    torch.set_num_threads(threads)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "HRIUSR_WORKER": "1",
+        "OMP_NUM_THREADS": str(threads),
+        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else ""),
+    }
+    workers = []
+    for rank in range(1, count):
+        environment = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, "-m", "hriusr.cli", *arguments]
+        workers.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    return workers
+
+
+def _end(workers: list[subprocess.Popen]) -> None:
+    """Wait for workers to end by themselves, a little; then make them."""
+    for worker in workers:
+        try:
+            worker.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "HRIUSR_WORKER"):
+        if workers:
+            os.environ.pop(name, None)

@@ -1,0 +1,74 @@
+"""HRIU with shared projections: brute force, squeezed keys, windows that are moved."""
+
+import pytest
+import torch
+
+from hriusr.blocks.shared_hriu import SharedHRIU
+
+DIM, HEADS, SIDE = 16, 2, 4
+
+
+def _brute_force(unit: SharedHRIU, x_PPC: torch.Tensor) -> torch.Tensor:
+    """Attend in one window, pair by pair, from the formula in the module's docstring."""
+    ratio, side, head_dim = unit.squeeze_ratio, unit.source_side, DIM // HEADS
+    scores, terms = unit.scores, unit.terms
+    query = unit.query(x_PPC).unflatten(-1, (HEADS, head_dim))
+    parts = unit.key_value(x_PPC).unflatten(-1, (2, DIM // ratio**2))
+    cells = {}
+    for row in range(side):
+        for column in range(side):
+            block = parts[row * ratio : (row + 1) * ratio, column * ratio : (column + 1) * ratio]
+            # channels: squeezed channel first, then the pixels of the cell
+            cells[row, column] = block.permute(2, 3, 0, 1).flatten(1).unflatten(-1, (HEADS, head_dim))
+    y = torch.empty(*x_PPC.shape[:2], HEADS, head_dim)
+    for oy in range(side * ratio):
+        for ox in range(side * ratio):
+            for h in range(HEADS):
+                logits, values = [], []
+                for (iy, ix), (key, value) in cells.items():
+                    ty, tx = scores.rows.index(oy, iy), scores.columns.index(ox, ix)
+                    s = 0
+                    q, k = query[oy, ox, h], key[h]
+                    if "a" in terms:
+                        s = s + q @ k
+                    if "n" in terms:
+                        s = s + q @ (scores.involution_rows[h, ty] + scores.involution_columns[h, tx])
+                    if "m" in terms:
+                        s = s + (scores.imprinting_rows[h, ty] + scores.imprinting_columns[h, tx]) @ k
+                    logits.append(s * head_dim**-0.5 + scores.bias_table[h, ty, tx])
+                    values.append(value[h])
+                y[oy, ox, h] = torch.stack(logits).softmax(0) @ torch.stack(values)
+    return unit.project_out(y.flatten(2))
+
+
+@pytest.mark.parametrize("squeeze_ratio", [1, 2])
+@pytest.mark.parametrize("terms", ["a", "an", "anm"])
+def test_equals_brute_force(terms, squeeze_ratio):
+    torch.manual_seed(0)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, terms=terms)
+    x = torch.randn(1, SIDE * squeeze_ratio, SIDE * squeeze_ratio, DIM)
+    torch.testing.assert_close(unit(x)[0], _brute_force(unit, x[0]))
+
+
+def test_attends_as_well_without_gradients():
+    """That is another way through attention_core.py: masks for the cut, a few windows at a time."""
+    torch.manual_seed(0)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, shift_size=2)
+    x = torch.randn(2, 24, 32, DIM)
+    torch.testing.assert_close(unit(x).detach(), torch.no_grad()(unit)(x))
+
+
+def test_moved_windows_do_not_look_across_the_edge():
+    torch.manual_seed(0)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=2, shift_size=2)
+    x = torch.randn(1, 16, 16, DIM)
+    changed = x.clone()
+    changed[:, :4] = 0  # rows 0 to 3 lie in one rolled window with rows 12 to 15
+    difference = (unit(x) - unit(changed)).abs().amax((0, 2, 3))
+    assert difference[:4].min() > 1e-4
+    assert difference[4:].max() == 0
+
+
+def test_refuses_what_cannot_be_squeezed():
+    with pytest.raises(ValueError, match=r"dim \(=16\).*squeeze_ratio \(=3\)"):
+        SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=3)
