@@ -18,7 +18,9 @@ setup(
     name="hriusr",
     version=re.search(r'__version__ = "(.+)"', (ROOT / "hriusr" / "__init__.py").read_text(encoding="utf-8")).group(1),
     description="Super-resolution with hyperbolic relative imprinting units: train, test, upscale",
-    packages=find_packages(include=["hriusr", "hriusr.*"]),
+    packages=[*find_packages(include=["hriusr", "hriusr.*"]), "hriusr.pretrained_models"],
+    package_dir={"hriusr.pretrained_models": "experiments/pretrained_models"},
+    package_data={"hriusr.pretrained_models": ["*.safetensors", "README.md", "SHA256SUMS"]},
     python_requires=">=3.10,<3.13",  # BasicSR 1.4.2 cannot be built on 3.13
     install_requires=requirements(),
     extras_require={

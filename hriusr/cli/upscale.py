@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hriusr.archs.pretrained import DEFAULT
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
 from hriusr.errors import HriusrError, OptionsError, ToldByAnotherError
@@ -21,15 +22,17 @@ def upscale(
         typer.Argument(metavar="PICTURE_OR_FOLDER...", show_default=False, help="Files, folders, 'patterns*.png'."),
     ],
     weights: Annotated[
-        list[Path],
+        list[str] | None,
         typer.Option(
             "--weights",
+            "--model",
             "-w",
-            help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4. "
-            "Given several times, the results are averaged.",
+            "-m",
+            help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4; or a name "
+            f"of those that come along. Given several times, results are averaged. Default: {DEFAULT}.",
             rich_help_panel=_NETWORK,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -126,7 +129,7 @@ def upscale(
         report = upscale_path(
             pictures,
             output,
-            weights=weights,
+            weights=weights or [DEFAULT],
             network_settings=parse_settings(settings),
             self_ensemble=self_ensemble,
             size=OutputSize(scale, width, height),

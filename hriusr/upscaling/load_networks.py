@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from hriusr.archs.pretrained import find_weights
 from hriusr.archs.weights import network_from_weights
 from hriusr.errors import OptionsError
 from hriusr.upscaling.ensembles import NetworkEnsemble, SelfEnsemble
@@ -17,7 +18,7 @@ def load_networks(
     """Build the networks of weights files.
 
     Args:
-        weights: files; the results of several are averaged.
+        weights: files, or names of shipped weights; the results of several are averaged.
         settings: constructor arguments to use instead of what the files say.
         self_ensemble: average over the eight flips and turns of the input.
 
@@ -27,6 +28,6 @@ def load_networks(
     """
     if not weights:
         raise OptionsError("weights: none is given; name a .pth or .safetensors file")
-    networks = [network_from_weights(path, settings=settings) for path in weights]
+    networks = [network_from_weights(find_weights(name), settings=settings) for name in weights]
     network = networks[0] if len(networks) == 1 else NetworkEnsemble(networks)
     return (SelfEnsemble(network) if self_ensemble else network).eval()

@@ -60,8 +60,8 @@ def upscale_path(
     Args:
         inputs: a file, a folder or a pattern, or several of them.
         output_path: for a picture a file or a folder, else a folder. None: `<name>_x<scale>` beside the input.
-        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR, RRDBNet; of
-            several files, the results are averaged.
+        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR, RRDBNet; or
+            the name of weights that come with hriusr. The results of several are averaged.
         network: a network instead of weights.
         network_settings: constructor arguments, where the weights' file is wrong or silent.
         self_ensemble: average over the eight flips and turns of the input; eight times as long. Only with weights.

@@ -1,0 +1,48 @@
+"""The weights that come along, and their names."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hriusr.archs import pretrained
+from hriusr.archs.pretrained import DEFAULT, find_weights, shipped_weights
+from hriusr.archs.weights import network_from_weights
+from hriusr.errors import WeightsError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", [DEFAULT, DEFAULT.removeprefix("hriusr_"), DEFAULT.replace("_", "-")])
+def test_default_is_found_by_each_of_its_names(name):
+    assert network_from_weights(find_weights(name)).upscale == 2
+
+
+def test_every_file_has_a_card():
+    cards = (ROOT / "experiments/pretrained_models/README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## (\S+)\.safetensors", cards, re.MULTILINE)) == set(shipped_weights())
+
+
+def test_paths_stay_paths(tmp_path):
+    assert find_weights(tmp_path / "net.pth") == tmp_path / "net.pth"
+    assert find_weights("some/where") == Path("some/where")
+
+
+def test_unknown_name_lists_the_known(monkeypatch, tmp_path):
+    with pytest.raises(WeightsError, match=rf"weights nonsense: neither a file nor .*{DEFAULT}"):
+        find_weights("nonsense")
+    monkeypatch.setattr(pretrained, "_FOLDERS", (tmp_path,))
+    with pytest.raises(WeightsError, match="this installation has no weights"):
+        find_weights(DEFAULT)
+
+
+@pytest.mark.slow
+def test_a_wheel_takes_them_along(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*command, str(ROOT)], check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("hriusr-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert f"hriusr/pretrained_models/{DEFAULT}.safetensors" in names
