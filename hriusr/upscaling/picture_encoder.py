@@ -16,7 +16,7 @@ from hriusr.upscaling.picture_formats import check_target
 from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
 from hriusr.upscaling.raw_image import mapped_raw, streamed_raw
 from hriusr.upscaling.resample import resample
-from hriusr.upscaling.vips import load_vips, vips_reason
+from hriusr.upscaling.vips import load_vips, run_interruptibly, vips_reason
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
 
@@ -63,7 +63,9 @@ def encode_picture(
                 write_bmp(image, file)
             else:
                 saver, settings = _saver(suffix, image, dtype, jpeg_quality, metadata)
-                getattr(image, f"{saver}_target")(vips.Target.new_to_descriptor(file.fileno()), **settings)
+                save = getattr(image, f"{saver}_target")
+                target_of_vips = vips.Target.new_to_descriptor(file.fileno())
+                run_interruptibly(lambda: save(target_of_vips, **settings), image)
     except vips.Error as error:
         reason = "No space left on device" if "No space left" in str(error) else vips_reason(error)
         raise HriusrError(f"cannot write {target}: {reason}; what stood there before is untouched") from error

@@ -22,7 +22,7 @@ from hriusr.upscaling.bmp import open_plain_bmp
 from hriusr.upscaling.gif_blocks import gif_is_whole
 from hriusr.upscaling.picture_fallback import open_with_pillow
 from hriusr.upscaling.picture_metadata import PictureMetadata, metadata_of
-from hriusr.upscaling.vips import FORMATS, find_loader, load_vips, open_descriptor, vips_reason
+from hriusr.upscaling.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class PictureSource:
 
     def _pixels_in_memory(self) -> np.ndarray:
         try:
-            content = self._image.write_to_memory()
+            content = run_interruptibly(self._image.write_to_memory, self._image)
         except load_vips().Error as error:
             raise _damage(self.path, error) from None
         return np.frombuffer(content, self.dtype).reshape(-1, self.width, self.num_channels)
@@ -134,7 +134,8 @@ class PictureSource:
         file = None
         try:
             file = tempfile.TemporaryFile(dir=folder, prefix=".hriusr-")
-            self._image.rawsave_target(vips.Target.new_to_descriptor(file.fileno()), keep="none")
+            image, target = self._image, vips.Target.new_to_descriptor(file.fileno())
+            run_interruptibly(lambda: image.rawsave_target(target, keep="none"), image)
             if os.fstat(file.fileno()).st_size < self.num_bytes:
                 raise OSError("written only in part")
             return file

@@ -7,12 +7,17 @@ no harm, and a missing file or a read-only folder is told by Python's own errors
 import functools
 import logging
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hriusr.errors import DataError
+
+Result = TypeVar("Result")
 
 FORMATS = {np.dtype(np.uint8): "uchar", np.dtype(np.uint16): "ushort", np.dtype(np.float32): "float"}
 _LOADERS = ("pngload", "jpegload", "webpload", "tiffload", "gifload", "heifload")  # of pixels; no drawings, no text
@@ -26,6 +31,22 @@ def load_vips() -> ModuleType:
 
     pyvips.cache_set_max(0)  # a file that has been written anew must not be answered from memory
     return pyvips
+
+
+def run_interruptibly(work: Callable[[], Result], image: Any) -> Result:
+    """Let libvips work on another thread, so that Ctrl-C ends it at once: it may take minutes, and knows no signals.
+
+    Args:
+        work: reads the image's pixels.
+        image: pyvips.Image.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except (KeyboardInterrupt, SystemExit):
+            image.set_kill(True)
+            raise
 
 
 def vips_reason(error: Exception) -> str:

@@ -1,5 +1,10 @@
 """What is written is what independent decoders read: Pillow, OpenCV, tifffile."""
 
+import os
+import signal
+import threading
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -230,3 +235,25 @@ def test_large_tiffs_are_bigtiffs(tmp_path, monkeypatch):
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
             assert file.is_bigtiff == is_big
             assert np.array_equal(file.asarray(), pixels)
+
+
+@pytest.fixture
+def interrupt_soon():
+    """Press Ctrl-C half a second from now."""
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    yield
+    timer.cancel()
+    timer.join()
+
+
+@pytest.mark.usefixtures("interrupt_soon")
+def test_interrupt_ends_encoding_at_once_and_leaves_nothing(tmp_path):
+    side = 60_000
+    (tmp_path / "raw").touch()
+    os.truncate(tmp_path / "raw", side * side)  # a file of zeros that takes no room, and minutes to encode
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        encode_picture(tmp_path / "raw", (1, side, side, 1), np.uint8, PLAIN, tmp_path / "a.png")
+    assert time.perf_counter() - started < 15
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
