@@ -87,7 +87,7 @@ class OverlapHRIU(nn.Module):
         score = self.scores(parts.get("q1"), parts.get("q2"), parts.get("k1"), parts.get("k3"))
         query, key = score.query_MhPc, score.key_MhNc
         # One more channel: 1 against 0 inside the map and MASKED beyond its border
-        num_maps = len(keys_MNC) // len(outside_M1N)
+        num_maps = keys_MNC.shape[0] // outside_M1N.shape[0]  # not len(), which export takes for a constant
         outside_BMhN1 = outside_M1N.transpose(1, 2)[None, :, None].expand(num_maps, -1, self.num_heads, -1, -1)
         query = F.pad(query, (0, 1), value=1.0)
         key = torch.cat((key, outside_BMhN1.flatten(0, 1).to(key.dtype)), -1)
