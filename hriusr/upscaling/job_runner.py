@@ -15,7 +15,8 @@ from hriusr.upscaling.jobs import Job
 from hriusr.upscaling.outcome import Outcome
 from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_encoder import encode_picture
-from hriusr.upscaling.picture_formats import check_target
+from hriusr.upscaling.picture_formats import check_target, format_of
+from hriusr.upscaling.picture_rows import OpaquePicture, is_opaque
 from hriusr.upscaling.picture_source import MAX_PIXELS, PictureSource, open_source
 from hriusr.upscaling.picture_upscaler import FractionDone, PictureUpscaler
 from hriusr.upscaling.sharing import ALONE, TileSharing
@@ -126,11 +127,13 @@ class JobRunner:
             "seams": None if seams is None else seams.as_dict(),
         }
 
-    def _open(self, job: Job) -> PictureSource:
-        """Open a picture and see whether its result can be written."""
-        source = open_source(job.source, max_pixels=self.max_pixels)
+    def _open(self, job: Job) -> "PictureSource | OpaquePicture":
+        """Open a picture and see whether its result can be written; an alpha that hides nothing is no obstacle."""
+        source = open_source(job.source, max_pixels=self.max_pixels, scratch_folder=job.target.parent)
         try:
             height, width = self.size.of(source.height, source.width, self.upscaler.scale)
+            if source.has_alpha and not format_of(job.target).has_alpha and is_opaque(source):
+                source = OpaquePicture(source)
             check_target(job.target, height, width, source.dtype, source.has_alpha, source.num_frames)
             source.decode()
         except BaseException:

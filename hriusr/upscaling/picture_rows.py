@@ -9,7 +9,7 @@ values that alpha has around each pixel, so what was opaque or clear stays exact
 Shapes: B pictures that share their tiles, C channels of the network, H W pixels
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +53,46 @@ class ArrayRows:
     def read_rows(self, start: int, stop: int, frame: int = 0) -> np.ndarray:
         """Return a view of the rows; there is one frame."""
         return self._pixels_HWC[start:stop]
+
+
+class OpaquePicture:
+    """An opened picture without its alpha; for formats that have none, where all of it is opaque.
+
+    Args:
+        source: a PictureSource, all of whose other attributes this has too.
+    """
+
+    has_alpha = False
+
+    def __init__(self, source: Any):
+        self._source = source
+        self.num_channels = source.num_colours
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the source's attribute."""
+        return getattr(self._source, name)
+
+    def __enter__(self) -> "OpaquePicture":
+        """Be closed at the end of a with statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def read_rows(self, start: int, stop: int, frame: int = 0) -> np.ndarray:
+        """Return the colours of some rows."""
+        return self._source.read_rows(start, stop, frame)[..., :-1]
+
+
+def is_opaque(source: Any) -> bool:
+    """Whether a PictureSource's alpha is greatest everywhere, in all frames."""
+    greatest = np.iinfo(source.dtype).max if source.dtype.kind == "u" else 1.0
+    return all(
+        (source.read_rows(start, min(start + _SCAN_ROWS, source.height), frame)[..., -1] >= greatest).all()
+        for frame in range(source.num_frames)
+        for start in range(0, source.height, _SCAN_ROWS)
+    )
 
 
 class PictureRows:

@@ -315,6 +315,18 @@ def test_float_pixels_that_are_not_finite_are_named(tmp_path):
     assert report.failures[0].reason == "rows 0 to 9 hold NaN or infinite pixels: mend them"
 
 
+@pytest.mark.parametrize("least", [255, 254])
+def test_alpha_that_hides_nothing_does_not_keep_from_jpeg(tmp_path, least):
+    pixels = np.full((20, 30, 4), 255, np.uint8)
+    pixels[..., :3], pixels[3, 4, 3] = 90, least
+    write_pixels(tmp_path / "a.png", pixels)
+    report = upscale_path(tmp_path / "a.png", network=Nearest(), extension="jpg")
+    if least == 255:
+        assert abs(read_pixels(tmp_path / "a_x2.jpg").astype(int) - 90).max() <= 1
+    else:
+        assert ".jpg cannot hold transparency" in report.failures[0].reason
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
