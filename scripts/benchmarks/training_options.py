@@ -109,6 +109,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # key of a mapping, written as --force_
         f"{TRAIN}dataroot_lq": None,
     },
 }
+UPDATES = ("plain", "grad_clip_norm", "foreach optimiser", "fused optimiser")
 GPU_ONLY = {"prefetch_mode: cuda"}
 DATA = ("plain", "lmdb", "cache: memory", "cache: disk", "lq on the fly", "ImageNet's dataset, JPEG")
 
@@ -207,6 +208,19 @@ def samples_a_second(run: Run, seconds: float = 2.0) -> float:
         return count / (time.process_time() - start)
 
 
+def update_milliseconds(run: Run, count: int = 20) -> float:
+    """Time the update alone: norm, clipping, the optimiser's step; of a run that has taken a turn."""
+    model = run.model
+    spent = []
+    for number in range(count):
+        synchronize(model.device)
+        start = clock(model.device)
+        model._update(model.optimizer_g, model.precision.scaler, model.guard, number)
+        synchronize(model.device)
+        spent.append(clock(model.device) - start)
+    return statistics.median(spent) * 1e3
+
+
 def write_pictures() -> None:
     """Write the photographs as PNG, with their low resolution, as databases and, in a folder a class, as JPEG."""
     for number, name in enumerate(PHOTOGRAPHS):
@@ -219,7 +233,7 @@ def write_pictures() -> None:
 
 
 def main() -> None:
-    """Measure and print two tables."""
+    """Measure and print three tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--turns", type=int, default=3)
@@ -253,6 +267,7 @@ def main() -> None:
                 else:
                     first[name] = spent
         rates = {name: samples_a_second(runs[name]) for name in DATA if name in runs}
+        updates = {name: update_milliseconds(runs[name]) for name in UPDATES if name in runs}
         os.chdir("/")
     kind = torch.cuda.get_device_name() if arguments.device == "cuda" else f"cpu, {arguments.threads} threads"
     lines = [f"torch {torch.__version__}, {kind}, {arguments.turns} turns of {STEPS} steps, {BATCH} patches of 64x64"]
@@ -268,6 +283,7 @@ def main() -> None:
     needed = BATCH / (statistics.median(seconds["plain"]) / STEPS)
     lines += ["", "| data | samples a second and core | times what the plain step takes |", "|---|---|---|"]
     lines += [f"| {name} | {rate:.0f} | {rate / needed:.0f} |" for name, rate in rates.items()]
+    lines += ["", "| update | ms |", "|---|---|", *(f"| {name} | {ms:.1f} |" for name, ms in updates.items())]
     print("\n".join(lines))
 
 
