@@ -30,13 +30,14 @@ LAYERS = {
     "archs": {"basicsr_bridge", "blocks", *LEAVES},
     "models": {"basicsr_bridge", "archs", "losses", "data.degradations", *LEAVES},
     "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", "upscaling", *LEAVES},
-    "upscaling": {"data", "archs", "models", *LEAVES},
+    "pictures": {"data.image_io", *LEAVES},
+    "upscaling": {"data", "pictures", "archs", "models", *LEAVES},
     "doctor": {"options", "data", "models", "engine", "analysis.memory_use", "upscaling", "metrics", *LEAVES},
     "analysis": {"archs", "data", "models.precision", "upscaling", *LEAVES},
     "spandrel_plugin": {"archs", *LEAVES},
 }
 # `hriusr prepare` is a front of data.prepare, `hriusr list` and `convert` of archs; nothing else of those is for them
-ENTRY_POINT_IMPORTS = {"options", "engine", "doctor", "upscaling", "analysis", "data", "archs", "errors"}
+ENTRY_POINT_IMPORTS = {"options", "engine", "doctor", "pictures", "upscaling", "analysis", "data", "archs", "errors"}
 ENTRY_POINTS = {"cli", "train", "test", "entry"}
 # a file of one of these names would shadow the standard library in `python hriusr/train.py`
 SHADOWING = {"types", "inspect", "logging", "copy", "queue", "profile", "platform", "signal", "random", "io", "json"}

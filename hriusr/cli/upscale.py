@@ -117,8 +117,8 @@ def upscale(
     """Enlarge pictures, folders of pictures and videos; depth, grey, transparency, profile and frames are kept."""
     from rich.console import Console
 
+    from hriusr.pictures.source import MAX_PIXELS
     from hriusr.upscaling.output_size import OutputSize
-    from hriusr.upscaling.picture_source import MAX_PIXELS
     from hriusr.upscaling.picture_upscaler import TileOptions
     from hriusr.upscaling.upscale import upscale_path
     from hriusr.upscaling.workers import joined_processes

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from hriusr.errors import DataError, HriusrError, ToldByAnotherError
+from hriusr.pictures.encoder import encode_picture
+from hriusr.pictures.formats import check_target, format_of
+from hriusr.pictures.source import MAX_PIXELS, PictureSource, open_source
+from hriusr.pictures.video import upscale_video
 from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.jobs import Job
 from hriusr.upscaling.outcome import Outcome
 from hriusr.upscaling.output_size import OutputSize
-from hriusr.upscaling.picture_encoder import encode_picture
-from hriusr.upscaling.picture_formats import check_target, format_of
 from hriusr.upscaling.picture_rows import OpaquePicture, is_opaque
-from hriusr.upscaling.picture_source import MAX_PIXELS, PictureSource, open_source
 from hriusr.upscaling.picture_upscaler import FractionDone, PictureUpscaler
 from hriusr.upscaling.sharing import ALONE, TileSharing
-from hriusr.upscaling.video import upscale_video
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from PIL import Image
 
 from hriusr.errors import DataError, HriusrError, OptionsError
+from hriusr.pictures.formats import TARGET_FORMATS
+from hriusr.pictures.source import open_source
+from hriusr.pictures.video_formats import VIDEO_TARGETS
 from hriusr.upscaling.inputs import VIDEO_SUFFIXES, InputGroup, find_inputs
-from hriusr.upscaling.picture_formats import TARGET_FORMATS
-from hriusr.upscaling.picture_source import open_source
-from hriusr.upscaling.video_formats import VIDEO_TARGETS
 
 _KEPT_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp")  # lossless as we write them; others become .png
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from hriusr.errors import WeightsError
+from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
-from hriusr.upscaling.picture_source import PictureSource
 from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.seams import SeamReport, compare_at_seams
 from hriusr.upscaling.sharing import ALONE, TileSharing

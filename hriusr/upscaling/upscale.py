@@ -15,6 +15,7 @@ from torch import nn
 
 from hriusr.errors import HriusrError, OptionsError
 from hriusr.models.precision import Precision, named_device
+from hriusr.pictures.source import MAX_PIXELS, open_source
 from hriusr.upscaling.display import UpscaleDisplay
 from hriusr.upscaling.inputs import find_inputs
 from hriusr.upscaling.job_runner import JobRunner
@@ -22,7 +23,6 @@ from hriusr.upscaling.jobs import Job, plan_jobs
 from hriusr.upscaling.load_networks import load_networks
 from hriusr.upscaling.outcome import Outcome, UpscaleReport
 from hriusr.upscaling.output_size import OutputSize
-from hriusr.upscaling.picture_source import MAX_PIXELS, open_source
 from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
 from hriusr.upscaling.sharing import ALONE, TileSharing
 

@@ -21,9 +21,9 @@ import torch
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
+from hriusr.pictures.vips import load_vips
 from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
-from hriusr.upscaling.vips import load_vips
 
 SCALE = 4
 UNTILED_MEGAPIXELS = 16

@@ -16,9 +16,9 @@ from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import image_to_tensor, read_image, write_image
 from hriusr.errors import DataError, OptionsError, WeightsError
+from hriusr.pictures.source import open_source
 from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
-from hriusr.upscaling.picture_source import open_source
 from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
 from hriusr.upscaling.upscale import upscale_path
 

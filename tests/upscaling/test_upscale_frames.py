@@ -7,8 +7,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from hriusr.pictures.source import open_source
 from hriusr.upscaling.output_size import OutputSize
-from hriusr.upscaling.picture_source import open_source
 from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
 

@@ -1,6 +1,6 @@
 """A picture file as rows of pixels, in any order and in flat memory.
 
-PNG, JPEG, WebP, TIFF, GIF and AVIF are read by libvips, BMP by bmp.py, others by Pillow (picture_fallback.py). WebP,
+PNG, JPEG, WebP, TIFF, GIF and AVIF are read by libvips, BMP by bmp.py, others by Pillow (fallback.py). WebP,
 AVIF and what Pillow reads is decoded in memory; it is not made for large pictures.
 
 The header says what there is, before anything is decoded. The first rows asked for decode the whole file once, so that
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling.bmp import open_plain_bmp
-from hriusr.upscaling.gif_blocks import gif_is_whole
-from hriusr.upscaling.picture_fallback import open_with_pillow
-from hriusr.upscaling.picture_metadata import PictureMetadata, metadata_of
-from hriusr.upscaling.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
+from hriusr.pictures.bmp import open_plain_bmp
+from hriusr.pictures.fallback import open_with_pillow
+from hriusr.pictures.gif_blocks import gif_is_whole
+from hriusr.pictures.metadata import PictureMetadata, metadata_of
+from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from hriusr.upscaling.vips import load_vips
+from hriusr.pictures.vips import load_vips
 
 _SHARP, _SOFT = ("lanczos3", "bicubic"), ("linear", "bilinear")  # to shrink, to enlarge
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from hriusr.atomic_file import replacing
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling.video_formats import VIDEO_TARGETS
-from hriusr.upscaling.video_reader import VideoReader, av_reason, load_av, to_rgb
-from hriusr.upscaling.video_writer import VideoWriter
+from hriusr.pictures.video_formats import VIDEO_TARGETS
+from hriusr.pictures.video_reader import VideoReader, av_reason, load_av, to_rgb
+from hriusr.pictures.video_writer import VideoWriter
 
 _LACKING = 1.0  # seconds that may lack at the end before a file counts as cut off
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling.video_formats import FULL_RANGE, VideoColour, encoder_for, pixel_format
-from hriusr.upscaling.video_reader import VideoReader, load_av, scaler_flags
+from hriusr.pictures.video_formats import FULL_RANGE, VideoColour, encoder_for, pixel_format
+from hriusr.pictures.video_reader import VideoReader, load_av, scaler_flags
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling.video_formats import FULL_RANGE, VideoColour, is_rgb_format, resolve_colour
-from hriusr.upscaling.vips import open_descriptor
+from hriusr.pictures.video_formats import FULL_RANGE, VideoColour, is_rgb_format, resolve_colour
+from hriusr.pictures.vips import open_descriptor
 
 logger = logging.getLogger(__name__)
 

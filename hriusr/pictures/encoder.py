@@ -11,12 +11,12 @@ import numpy as np
 
 from hriusr.atomic_file import replacing
 from hriusr.errors import HriusrError
-from hriusr.upscaling.bmp import write_bmp
-from hriusr.upscaling.picture_formats import check_target
-from hriusr.upscaling.picture_metadata import PictureMetadata, with_metadata
-from hriusr.upscaling.raw_image import mapped_raw, streamed_raw
-from hriusr.upscaling.resample import resample
-from hriusr.upscaling.vips import load_vips, run_interruptibly, vips_reason
+from hriusr.pictures.bmp import write_bmp
+from hriusr.pictures.formats import check_target
+from hriusr.pictures.metadata import PictureMetadata, with_metadata
+from hriusr.pictures.raw_image import mapped_raw, streamed_raw
+from hriusr.pictures.resample import resample
+from hriusr.pictures.vips import load_vips, run_interruptibly, vips_reason
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
 

@@ -11,10 +11,10 @@ import tifffile
 from PIL import Image, ImageCms
 
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling import picture_source
-from hriusr.upscaling.picture_encoder import encode_picture
-from hriusr.upscaling.picture_metadata import PictureMetadata
-from hriusr.upscaling.picture_source import open_source
+from hriusr.pictures import source as source_module
+from hriusr.pictures.encoder import encode_picture
+from hriusr.pictures.metadata import PictureMetadata
+from hriusr.pictures.source import open_source
 
 
 def noise(shape, dtype=np.uint8):
@@ -233,7 +233,7 @@ def test_pages_of_a_tiff_are_frames_if_they_are_alike(tmp_path, caplog):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_large_pictures_are_unpacked_to_a_scratch_file_without_a_name(tmp_path, monkeypatch, orientation):
-    monkeypatch.setattr(picture_source, "_IN_MEMORY", 100)
+    monkeypatch.setattr(source_module, "_IN_MEMORY", 100)
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = noise((40, 30, 3))
@@ -247,7 +247,7 @@ def test_large_pictures_are_unpacked_to_a_scratch_file_without_a_name(tmp_path, 
 
 
 def test_scratch_folder_that_is_full_or_missing_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_source, "_IN_MEMORY", 100)
+    monkeypatch.setattr(source_module, "_IN_MEMORY", 100)
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
     folders = [tmp_path / "missing"]
     with open_source(tmp_path / "a.png", scratch_folder=folders[0]) as source:

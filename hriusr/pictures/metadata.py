@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from hriusr.upscaling.vips import load_vips
+from hriusr.pictures.vips import load_vips
 
 _KEPT = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data", "photoshop-data", "image-description")
 _KEPT_OF_FRAMES = ("delay", "loop")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hriusr.upscaling.vips import FORMATS, load_vips
+from hriusr.pictures.vips import FORMATS, load_vips
 
 _STRIP_BYTES = 2**20
 _SHORT, _LONG, _LONG8 = 3, 4, 16  # types of values, TIFF 6.0 and BigTIFF

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hriusr.upscaling.vips import load_vips
+from hriusr.pictures.vips import load_vips
 
 _ROWS = 256
 

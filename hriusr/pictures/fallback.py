@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hriusr.data.image_io import raise_pillows_limit
 from hriusr.errors import DataError
-from hriusr.upscaling.vips import load_vips
+from hriusr.pictures.vips import load_vips
 
 _FORMATS = ("BMP", "DIB", "PPM", "TGA", "PCX", "ICO", "JPEG2000", "SGI")  # nothing that starts another program
 _CONVERTED_TO = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}

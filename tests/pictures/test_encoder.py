@@ -12,10 +12,10 @@ import tifffile
 from PIL import Image
 
 from hriusr.errors import DataError, HriusrError
-from hriusr.upscaling.picture_encoder import encode_picture
-from hriusr.upscaling.picture_formats import check_target
-from hriusr.upscaling.picture_metadata import PictureMetadata
-from hriusr.upscaling.picture_source import open_source
+from hriusr.pictures.encoder import encode_picture
+from hriusr.pictures.formats import check_target
+from hriusr.pictures.metadata import PictureMetadata
+from hriusr.pictures.source import open_source
 
 PLAIN = PictureMetadata()
 
@@ -212,7 +212,7 @@ def test_read_only_folder_is_named(tmp_path):
 
 def test_pictures_of_many_strips_are_written_in_order(tmp_path, monkeypatch):
     """Also where they are resampled: rows are read once, from top to bottom."""
-    monkeypatch.setattr("hriusr.upscaling.raw_image._STRIP_BYTES", 4000)
+    monkeypatch.setattr("hriusr.pictures.raw_image._STRIP_BYTES", 4000)
     pixels = np.cumsum(noise((1500, 700, 1)), axis=0, dtype=np.uint8)
     for suffix in (".tif", ".png"):
         encode(pixels, tmp_path / f"a{suffix}")
@@ -230,7 +230,7 @@ def test_pictures_of_many_strips_are_written_in_order(tmp_path, monkeypatch):
 def test_large_tiffs_are_bigtiffs(tmp_path, monkeypatch):
     pixels = noise((20, 30, 3))
     for limit, is_big in ((1801, False), (1800, True)):
-        monkeypatch.setattr("hriusr.upscaling.picture_encoder._BIGTIFF_FROM", limit)
+        monkeypatch.setattr("hriusr.pictures.encoder._BIGTIFF_FROM", limit)
         encode(pixels, tmp_path / "a.tif")
         with tifffile.TiffFile(tmp_path / "a.tif") as file:
             assert file.is_bigtiff == is_big

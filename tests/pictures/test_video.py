@@ -8,7 +8,7 @@ import pytest
 av = pytest.importorskip("av")
 
 from hriusr.errors import DataError, HriusrError  # noqa: E402 - after the skip
-from hriusr.upscaling.video import upscale_video  # noqa: E402
+from hriusr.pictures.video import upscale_video  # noqa: E402
 
 
 def doubled(pixels_HWC):
