@@ -35,6 +35,9 @@ BUDGET, TOLERANCE = 61.0, 0.03  # G Multi-Adds at 1280x720 of every system
 def load_networks() -> tuple[dict[str, dict], set[str]]:
     """Read networks.yml: name -> network_g, systems first; and the names of the systems."""
     groups = yaml.safe_load(NETWORKS.read_text(encoding="utf-8"))
+    names = [name for group in groups.values() for name in group]
+    if len(names) != len(set(names)):
+        sys.exit(f"networks.yml: named twice: {', '.join(sorted({name for name in names if names.count(name) > 1}))}")
     return {name: network for group in groups.values() for name, network in group.items()}, set(groups["systems"])
 
 
