@@ -41,6 +41,11 @@ class Position:
     above: Tensor | None = None
 
 
+def scratch_folder(target: Path) -> Path:
+    """Return where the unfinished pixels of a result are kept."""
+    return target.with_name(f".{target.name}.hriusr")
+
+
 class Canvas:
     """Pixels of one result on disk, to be used in a `with`: an error leaves them for the next run, finish removes them.
 
@@ -58,7 +63,7 @@ class Canvas:
         self, target: Path, shape: tuple[int, int, int, int], dtype: np.dtype | type, identity: Mapping[str, Any]
     ):
         self.shape, self.dtype = shape, np.dtype(dtype)
-        self.folder = target.with_name(f".{target.name}.hriusr")
+        self.folder = scratch_folder(target)
         self.pixels_path = self.folder / _PIXELS
         self._state = {"identity": json.loads(json.dumps(identity)), "frame": 0, "row": 0, "plan": {}}
         self._lock = FolderLock("being written")

@@ -14,7 +14,7 @@ from hriusr.pictures.encoder import encode_picture
 from hriusr.pictures.formats import check_target, format_of
 from hriusr.pictures.source import MAX_PIXELS, PictureSource, open_source
 from hriusr.pictures.video import upscale_video
-from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.canvas import Canvas, scratch_folder
 from hriusr.upscaling.jobs import Job
 from hriusr.upscaling.outcome import Outcome
 from hriusr.upscaling.output_size import OutputSize
@@ -70,12 +70,8 @@ class JobRunner:
         except Exception as error:  # one picture's trouble must not end the batch
             logger.debug("%s failed", job.source, exc_info=True)
             text = str(error).strip().split("\n", maxsplit=1)[0]
-            return Outcome(
-                job.name,
-                job.target,
-                "failed",
-                text if isinstance(error, HriusrError) else f"{type(error).__name__}: {text}",
-            )
+            reason = text if isinstance(error, HriusrError) else f"{type(error).__name__}: {text}"
+            return Outcome(job.name, job.target, "failed", reason, notes=unfinished_notes(job))
         return Outcome(job.name, job.target, "written", seconds=time.perf_counter() - started, **found)
 
     def _why_not(self, job: Job) -> str:
@@ -164,6 +160,12 @@ class JobRunner:
         elif self.checks_seams:
             notes.append("seams: none, the picture is one tile")
         return tuple(notes)
+
+
+def unfinished_notes(job: Job) -> tuple[str, ...]:
+    """Say where finished rows of a result that is not whole are kept, if there are any."""
+    folder = scratch_folder(job.target)
+    return (f"finished rows are kept in {folder}: the same command goes on from there",) if folder.exists() else ()
 
 
 def _check_writable(target: Path) -> None:

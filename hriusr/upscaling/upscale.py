@@ -18,7 +18,7 @@ from hriusr.models.precision import Precision, named_device
 from hriusr.pictures.source import MAX_PIXELS, open_source
 from hriusr.upscaling.display import UpscaleDisplay
 from hriusr.upscaling.inputs import find_inputs
-from hriusr.upscaling.job_runner import JobRunner
+from hriusr.upscaling.job_runner import JobRunner, unfinished_notes
 from hriusr.upscaling.jobs import Job, plan_jobs
 from hriusr.upscaling.load_networks import load_networks
 from hriusr.upscaling.outcome import Outcome, UpscaleReport
@@ -127,7 +127,12 @@ def upscale_path(
             for number, outcome in _run_all(runner, job_list.jobs, pixels, display):
                 done[number] = outcome
                 _say(display, outcome, is_speaking)
-        finally:  # also after Ctrl-C
+        except KeyboardInterrupt:
+            for job in job_list.jobs if is_speaking else ():
+                for note in unfinished_notes(job):
+                    display.line("note", f"{job.name}: {note}")
+            raise
+        finally:
             report.outcomes += [done[number] for number in sorted(done)]
             if is_speaking:
                 display.close(report.summary())

@@ -96,12 +96,13 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     print("| result | peak memory | CPU seconds a megapixel | against untiled | wall seconds | file |")
     print("|---|---|---|---|---|---|")
-    untiled = measure(arguments, UNTILED_MEGAPIXELS, 0)
-    speed = untiled["cpu_seconds"] / untiled["megapixels"]
-    for name, row in [("untiled", untiled)] + [
-        ("planned tiles", measure(arguments, megapixels, None)) for megapixels in arguments.megapixels
+    speed = None
+    for name, megapixels, tile_size in [("untiled", UNTILED_MEGAPIXELS, 0)] + [
+        ("planned tiles", megapixels, None) for megapixels in arguments.megapixels
     ]:
+        row = measure(arguments, megapixels, tile_size)
         own = row["cpu_seconds"] / row["megapixels"]
+        speed = own if speed is None else speed
         print(
             f"| {row['megapixels']:.0f} MP, {name} | {row['peak_mb']:.0f} MB | {own:.2f} | {own / speed:.2f} | "
             f"{row['wall_seconds']:.0f} | {row['result_mb']:.0f} MB |",

@@ -235,6 +235,31 @@ def test_interruption_says_what_is_done(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
+def test_interruption_in_the_middle_says_where_it_goes_on(tmp_path):
+    class Interruptible(Nearest):
+        limit = 2
+
+        def forward(self, x):
+            if self.num_calls == self.limit:
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    write_image(tmp_path / "a.png", noise((40, 8, 3)))
+    console = Console(file=io.StringIO(), width=300)
+    options = TileOptions(tile_size=8, tile_overlap=4)
+    with pytest.raises(KeyboardInterrupt):
+        upscale_path(tmp_path / "a.png", network=Interruptible(), tiles=options, console=console)
+    folder = tmp_path / ".a_x2.png.hriusr"
+    expected = f"note: a.png: finished rows are kept in {folder}: the same command goes on from there"
+    assert console.file.getvalue().splitlines()[0] == expected
+    network = Interruptible()
+    network.limit = 100
+    report = upscale_path(tmp_path / "a.png", network=network, tiles=options)
+    assert report.outcomes[0].notes == ("continued where an earlier run was cut off",)
+    assert network.num_calls == 2  # of four tiles
+    assert np.array_equal(read_pixels(tmp_path / "a_x2.png"), repeated(read_pixels(tmp_path / "a.png")))
+
+
 def test_bar_shows_name_and_speed_on_a_terminal(tmp_path):
     write_image(tmp_path / "in" / "a[b].png", noise((40, 40, 3)))
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
