@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hriusr.blocks.relative import AxialTerm, AxisGeometry, one_hot_cells
+from hriusr.blocks.relative import AxisGeometry, RelativeTerm, one_hot_cells
 
 _CHUNK_BYTES = 3 << 19  # scores computed at a time: they stay near a core
 _ALIGNMENT, _FEWEST = 8, 16  # columns of a product in float32: a multiple, and no fewer
@@ -73,12 +73,24 @@ class AttentionPlan:
         return max(_CHUNK_BYTES // (itemsize * self.num_heads * self.num_targets * self.num_sources), 1)
 
 
-class AxialTables(NamedTuple):
-    """Tables as RelativeScores.prepare gives them: scaled."""
+class RelativeTables(NamedTuple):
+    """Tables as RelativeScores.prepare_by_column gives them: scaled; (h, d, T) axial, (h, x, d, Y x') full."""
 
     bias_hPN: Tensor
-    involution_hdT: Tensor | None = None
-    imprinting_hdT: Tensor | None = None
+    involution: Tensor | None = None
+    imprinting: Tensor | None = None
+
+    def axial(self, number: int) -> Tensor | None:
+        """Return a table if it is there and axial; 1 involution, 2 imprinting."""
+        return None if self[number] is None or self[number].dim() == 4 else self[number]
+
+    def full(self, number: int) -> Tensor | None:
+        """Return a table if it is there and full."""
+        return None if self[number] is None or self[number].dim() == 3 else self[number]
+
+
+TERMS = (1, 2)  # involution and imprinting, as numbers of RelativeTables
+PARTS = {1: "q2", 2: "k3"}
 
 
 def runs_by_parts(x: Tensor) -> bool:
@@ -106,8 +118,9 @@ class WindowBuffers:
         """
         self.plan, self.like, self.num_windows = plan, like, num_windows
         self.num_shared = plan.head_dim if "q1" in plan.where else 0  # channels of q1 and k1
-        self.involution_term = AxialTerm(plan.rows, plan.columns, is_imprinting=False)
-        self.imprinting_term = AxialTerm(plan.rows, plan.columns, is_imprinting=True)
+        self.involution_term = RelativeTerm(plan.rows, plan.columns, is_imprinting=False)
+        self.imprinting_term = RelativeTerm(plan.rows, plan.columns, is_imprinting=True)
+        self.terms = {1: self.involution_term, 2: self.imprinting_term}
 
     def new(self, *shape: int) -> Tensor:
         """Return zeros (B, *shape)."""
@@ -121,7 +134,7 @@ class WindowBuffers:
         """View (B, N, c) as (m, N, h, d), without the channels behind."""
         return self.by_window(x_BNc)[..., : self.plan.head_dim].permute(1, 2, 0, 3)
 
-    def long(self, num_cells: int, term: AxialTerm, has_term: bool, has_one_hot: bool) -> "LongVectors | None":
+    def long(self, num_cells: int, term: RelativeTerm, has_term: bool, has_one_hot: bool) -> "LongVectors | None":
         """Return room for q1 or k1 and the channels of a term, None where there would be none of both."""
         num_relative = sum(term.readers) if has_term else 0
         if self.num_shared + num_relative == 0:
@@ -134,17 +147,46 @@ class WindowBuffers:
         shared = self.cells_first(vectors_BNc) if self.num_shared else None
         return LongVectors(vectors_BNc, vectors_BNc[..., :num_used], shared)
 
-    def relative_channels(self, vectors_BNc: Tensor, term: AxialTerm) -> tuple[Tensor, Tensor]:
+    def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm) -> tuple[Tensor, Tensor]:
         """View what stands behind q1 or k1: (h, m, y, x, rows) and (h, m, y, x, columns)."""
         cells_hmyxc = self.by_window(vectors_BNc).unflatten(2, term.cells)[..., self.num_shared :]
         rows, columns = term.readers
         return cells_hmyxc[..., :rows], cells_hmyxc[..., rows : rows + columns]
 
-    def product(self, term: AxialTerm, table_hdT: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def product(self, term: RelativeTerm, table_hdT: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return room for products of cells and a table (h, S, T), and what a term's readers read of it."""
         product_BNT = self.new(term.cells[0] * term.cells[1], table_hdT.shape[2])
         product_hmyxT = self.by_window(product_BNT).unflatten(2, term.cells)
-        return product_hmyxT.flatten(1, 3), term.views(product_hmyxT)
+        return product_hmyxT.flatten(1, 3), term.axial_views(product_hmyxT)
+
+    def full_term(self, number: int, table_hxdE: Tensor) -> "FullTerm":
+        """Return room for a full table's term."""
+        term, (num_heads, num_x, num_channels, num_entries) = self.terms[number], table_hxdE.shape
+        rows = self.num_windows * term.cells[0]
+        vectors = self.like.new_zeros(num_heads, num_x, self.num_windows, term.cells[0], num_channels)
+        product = self.like.new_zeros(num_heads * num_x, rows, num_entries)
+        product_hxmyTx = product.view(*vectors.shape[:4], -1, term.readers[1])
+        view = term.full_view(product_hxmyTx)
+        if term.is_imprinting:
+            view = view.permute(0, 1, 4, 5, 2, 3)
+        return FullTerm(vectors.view(-1, rows, num_channels), self.by_column(vectors), product, view)
+
+    def by_pair(self, scores_hmPN: Tensor) -> Tensor:
+        """View scores as (h, m, y, x, y, x): target cells, then source cells."""
+        return scores_hmPN.unflatten(3, self.imprinting_term.cells).unflatten(2, self.involution_term.cells)
+
+    def by_column(self, vectors_hxmyd: Tensor) -> Tensor:
+        """View as (m, y, x, h, d)."""
+        return vectors_hxmyd.permute(2, 3, 1, 0, 4)
+
+
+class FullTerm(NamedTuple):
+    """Involution or imprinting with a full table: one product for each column of cells, S = m y."""
+
+    vectors_HSd: Tensor  # H = h x
+    vectors_myxhd: Tensor  # the same
+    product_HSE: Tensor
+    scores_hmyxyx: Tensor  # what it gives to each pair: target cells, then source cells
 
 
 class LongVectors(NamedTuple):
@@ -158,9 +200,10 @@ class LongVectors(NamedTuple):
 class _Frame(WindowBuffers):
     """What WindowScorer computes in."""
 
-    def __init__(self, plan: AttentionPlan, tables: AxialTables, num_windows: int) -> None:
+    def __init__(self, plan: AttentionPlan, tables: RelativeTables, num_windows: int) -> None:
         super().__init__(plan, tables.bias_hPN, num_windows)
-        has_involution = tables.involution_hdT is not None
+        has_involution = tables.axial(1) is not None
+        self.full_terms = {n: self.full_term(n, tables[n]) for n in TERMS if tables.full(n) is not None}
         self.query = self.long(plan.num_targets, self.involution_term, has_involution, has_one_hot=False)
         self.key = self.long(plan.num_sources, self.involution_term, has_involution, has_one_hot=True)
         self.value_BNc = self.new(plan.num_sources, aligned(plan.head_dim, self.like.dtype))
@@ -168,12 +211,12 @@ class _Frame(WindowBuffers):
         self.y_BPc = self.new(plan.num_targets, aligned(plan.head_dim, self.like.dtype))
         self.y_mPhd = self.cells_first(self.y_BPc)
         if has_involution:
-            self.involution_product, views = self.product(self.involution_term, tables.involution_hdT)
+            self.involution_product, views = self.product(self.involution_term, tables.involution)
             self.involved = list(
                 zip(self.relative_channels(self.query.vectors_BNc, self.involution_term), views, strict=True)
             )
-        if tables.imprinting_hdT is not None:
-            self.imprinting_product, views = self.product(self.imprinting_term, tables.imprinting_hdT)
+        if tables.axial(2) is not None:
+            self.imprinting_product, views = self.product(self.imprinting_term, tables.imprinting)
             # what imprinting adds for each target row, and each target column
             self.row_hmpN, self.column_hmpN = (
                 self.by_window(self.new(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
@@ -192,7 +235,7 @@ class _Frame(WindowBuffers):
 class WindowScorer:
     """Attention of a few windows at a time, any number of times."""
 
-    def __init__(self, plan: AttentionPlan, tables: AxialTables) -> None:
+    def __init__(self, plan: AttentionPlan, tables: RelativeTables) -> None:
         """Prepare tables.
 
         Args:
@@ -203,10 +246,10 @@ class WindowScorer:
         bias_h1PN = tables.bias_hPN.unsqueeze(1)
         target_sides = (plan.rows.target, plan.columns.target)
         self.bias_h1PN, self.bias_h1yxN = bias_h1PN, bias_h1PN.unflatten(2, target_sides)
-        involution_hdT = tables.involution_hdT
-        if involution_hdT is not None:
-            involution_hdT = involution_hdT / plan.scale  # the product of queries and keys is scaled, with all channels
-        self.tables = AxialTables(tables.bias_hPN, *(padded(x) for x in (involution_hdT, tables.imprinting_hdT)))
+        involution = tables.involution
+        if tables.axial(1) is not None:
+            involution = involution / plan.scale  # the product of queries and keys is scaled, with all channels
+        self.tables = RelativeTables(tables.bias_hPN, padded(involution), padded(tables.imprinting))
         self._frames: dict[int, _Frame] = {}
 
     def attend(
@@ -239,10 +282,10 @@ class WindowScorer:
         self, frame: _Frame, parts: Mapping[str, Tensor], scores_BPN: Tensor, masks: Mapping[int, Tensor]
     ) -> None:
         scores_hmPN = frame.by_window(scores_BPN)
-        if self.tables.imprinting_hdT is None:
+        if self.tables.axial(2) is None:
             scores_hmPN.copy_(self.bias_h1PN)
         else:
-            torch.bmm(by_head(parts["k3"]), self.tables.imprinting_hdT, out=frame.imprinting_product)
+            torch.bmm(by_head(parts["k3"]), self.tables.imprinting, out=frame.imprinting_product)
             for target, source in frame.imprinted:
                 target.copy_(source)
             scores_hmyxN = scores_hmPN.unflatten(2, frame.imprinting_term.readers)
@@ -252,12 +295,17 @@ class WindowScorer:
             if frame.num_shared:
                 frame.query.shared_mNhd.copy_(parts["q1"])
                 frame.key.shared_mNhd.copy_(parts["k1"])
-            if self.tables.involution_hdT is not None:
-                torch.bmm(by_head(parts["q2"]), self.tables.involution_hdT, out=frame.involution_product)
+            if self.tables.axial(1) is not None:
+                torch.bmm(by_head(parts["q2"]), self.tables.involution, out=frame.involution_product)
                 for target, source in frame.involved:
                     target.copy_(source)
             query_BPc, key_BcN = frame.query.used_BNc, frame.key.used_BNc.transpose(1, 2)
             torch.baddbmm(scores_BPN, query_BPc, key_BcN, alpha=self.plan.scale, out=scores_BPN)
+        scores_hmyxyx = frame.by_pair(scores_hmPN)
+        for number, term in frame.full_terms.items():
+            term.vectors_myxhd.copy_(parts[PARTS[number]].unflatten(1, frame.terms[number].cells))
+            torch.bmm(term.vectors_HSd, self.tables[number].flatten(0, 1), out=term.product_HSE)
+            scores_hmyxyx += term.scores_hmyxyx
         for index, mask_PN in masks.items():
             scores_hmPN[:, index] += mask_PN
 
@@ -268,6 +316,8 @@ def by_head(x_mNhd: Tensor) -> Tensor:
     return x_hSd.contiguous() if x_hSd.dtype.itemsize == 2 else x_hSd
 
 
-def padded(x_hdT: Tensor | None) -> Tensor | None:
-    """Put zero columns behind, to an aligned number of them; None stays None."""
-    return None if x_hdT is None else F.pad(x_hdT, (0, aligned(x_hdT.shape[2], x_hdT.dtype) - x_hdT.shape[2]))
+def padded(x: Tensor | None) -> Tensor | None:
+    """Put zero columns behind axial tables, to an aligned number of them; others, and None, stay."""
+    if x is None or x.dim() == 4:
+        return x
+    return F.pad(x, (0, aligned(x.shape[2], x.dtype) - x.shape[2]))

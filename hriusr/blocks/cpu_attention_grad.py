@@ -16,8 +16,11 @@ from torch.autograd.function import once_differentiable
 
 from hriusr.blocks.attention_core import MASKED
 from hriusr.blocks.cpu_attention import (
+    PARTS,
+    TERMS,
     AttentionPlan,
-    AxialTables,
+    FullTerm,
+    RelativeTables,
     WindowBuffers,
     WindowScorer,
     aligned,
@@ -33,7 +36,7 @@ class CpuAttention:
     """Attention for the windows of maps, which may be rolled: few at a time without gradients, else differentiable."""
 
     def __init__(
-        self, plan: AttentionPlan, tables: AxialTables, regions: ShiftRegions | None, grid: tuple[int, int]
+        self, plan: AttentionPlan, tables: RelativeTables, regions: ShiftRegions | None, grid: tuple[int, int]
     ) -> None:
         """Prepare for one forward pass.
 
@@ -60,7 +63,7 @@ class CpuAttention:
 
 
 def attend_by_parts(
-    projections: Sequence[Tensor], plan: AttentionPlan, tables: AxialTables, masks: Masks | None = None
+    projections: Sequence[Tensor], plan: AttentionPlan, tables: RelativeTables, masks: Masks | None = None
 ) -> Tensor:
     """Weight values by softmax(scale q1.k1 + involution + imprinting + bias), differentiably, in whole maps of windows.
 
@@ -81,7 +84,7 @@ def attend_by_parts(
 class _AttendByParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: AttentionPlan, masks: Masks | None, *tensors: Tensor | None) -> Tensor:
-        tables, projections = AxialTables(*tensors[:3]), tensors[3:]
+        tables, projections = RelativeTables(*tensors[:3]), tensors[3:]
         weights = tables.bias_hPN.new_empty(len(projections[0]) * tables.bias_hPN.numel())
         y_MPC = _attend(projections, plan, tables, masks, weights)
         ctx.plan = plan
@@ -95,7 +98,7 @@ class _AttendByParts(torch.autograd.Function):
         projections, plan = tensors[3:], ctx.plan
         gradients = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in projections]
         with torch.autocast("cpu", enabled=False):
-            sums = _TableGradients(plan, AxialTables(*tensors[:3]))
+            sums = _TableGradients(plan, RelativeTables(*tensors[:3]))
             for part in _parts(len(dy_MPC), plan, weights.itemsize):
                 part_weights = _weights_of(part, weights, plan)
                 to = plan.split([x[part] for x in gradients])
@@ -106,9 +109,10 @@ class _AttendByParts(torch.autograd.Function):
 class _BackwardFrame(WindowBuffers):
     """What the backward pass of some windows is computed in."""
 
-    def __init__(self, plan: AttentionPlan, tables: AxialTables, num_windows: int) -> None:
+    def __init__(self, plan: AttentionPlan, tables: RelativeTables, num_windows: int) -> None:
         super().__init__(plan, tables.bias_hPN, num_windows)
-        has_involution, has_imprinting = tables.involution_hdT is not None, tables.imprinting_hdT is not None
+        has_involution, has_imprinting = tables.axial(1) is not None, tables.axial(2) is not None
+        self.full_terms = {n: self.full_term(n, tables[n]) for n in TERMS if tables.full(n) is not None}
         self.query = self.long(plan.num_targets, self.imprinting_term, has_imprinting, has_one_hot=True)
         self.key = self.long(plan.num_sources, self.involution_term, has_involution, has_one_hot=True)
         self.value_BNc = self.new(plan.num_sources, aligned(plan.head_dim, self.like.dtype))
@@ -118,21 +122,21 @@ class _BackwardFrame(WindowBuffers):
         self.dscores_BPN = self.new(plan.num_targets, plan.num_sources)
         # entries that are read have one reader each; the others stay 0
         if has_involution:
-            self.involution = self.product(self.involution_term, tables.involution_hdT)
+            self.involution = self.product(self.involution_term, tables.involution)
         if has_imprinting:
-            self.imprinting = self.product(self.imprinting_term, tables.imprinting_hdT)
+            self.imprinting = self.product(self.imprinting_term, tables.imprinting)
 
 
 class _TableGradients:
     """Computes gradients a few windows at a time, and adds up those of the tables."""
 
-    def __init__(self, plan: AttentionPlan, tables: AxialTables) -> None:
+    def __init__(self, plan: AttentionPlan, tables: RelativeTables) -> None:
         self.plan, self.given = plan, tables
-        self.tables = AxialTables(tables.bias_hPN, *(padded(x) for x in tables[1:]))
+        self.tables = RelativeTables(tables.bias_hPN, *(padded(x) for x in tables[1:]))
         wide = torch.promote_types(tables.bias_hPN.dtype, torch.float32)
-        self.sums = AxialTables(*(None if x is None else torch.zeros_like(x, dtype=wide) for x in self.tables))
+        self.sums = RelativeTables(*(None if x is None else torch.zeros(x.shape, dtype=wide) for x in self.tables))
         # entries first, for gradients of vectors, with zero channels behind
-        self.transposed = [None if x is None else padded(x.transpose(1, 2)) for x in self.tables[1:]]
+        self.transposed = [None if x is None else padded(x.transpose(-1, -2).contiguous()) for x in self.tables[1:]]
         self._frames: dict[int, _BackwardFrame] = {}
 
     def add(
@@ -150,7 +154,7 @@ class _TableGradients:
         torch._softmax_backward_data(ds_BPN, weights_BPN, -1, ds_BPN.dtype, grad_input=ds_BPN)
         sum_hPN = self.sums.bias_hPN
         sum_hPN += frame.by_window(ds_BPN).sum(1, dtype=sum_hPN.dtype)
-        for shared, other, letter in (("q1", frame.key, "n"), ("k1", frame.query, "m")):
+        for shared, other, number in (("q1", frame.key, 1), ("k1", frame.query, 2)):
             if other is None:
                 continue
             if frame.num_shared:
@@ -159,22 +163,23 @@ class _TableGradients:
             gradient_BNc = torch.bmm(to_sources, other.vectors_BNc)
             if frame.num_shared:
                 gradients[shared].copy_(frame.cells_first(gradient_BNc)).mul_(plan.scale)
-            self._add_term(frame, letter, parts, gradient_BNc, gradients)
+            self._add_axial(frame, number, parts, gradient_BNc, gradients)
+        for number, term in frame.full_terms.items():
+            self._add_full(frame, number, term, parts, gradients)
 
-    def _add_term(
+    def _add_axial(
         self,
         frame: _BackwardFrame,
-        letter: str,
+        number: int,
         parts: Mapping[str, Tensor],
         gradient_BNc: Tensor,
         gradients: Mapping[str, Tensor],
     ) -> None:
         """From what flows to a term's readers to its vectors and its table."""
-        number, name = (1, "q2") if letter == "n" else (2, "k3")
-        if self.tables[number] is None:
+        if self.tables.axial(number) is None:
             return
-        term = frame.involution_term if letter == "n" else frame.imprinting_term
-        dproduct_hST, views = frame.involution if letter == "n" else frame.imprinting
+        term, name = frame.terms[number], PARTS[number]
+        dproduct_hST, views = frame.involution if number == 1 else frame.imprinting
         for target, source in zip(views, frame.relative_channels(gradient_BNc, term), strict=True):
             target.copy_(source)
         sum_hdT = self.sums[number]
@@ -182,16 +187,38 @@ class _TableGradients:
         dx_hSc = torch.bmm(dproduct_hST, self.transposed[number - 1])
         gradients[name].copy_(frame.cells_first(dx_hSc.unflatten(1, (frame.num_windows, -1)).flatten(0, 1)))
 
+    def _add_full(
+        self,
+        frame: _BackwardFrame,
+        number: int,
+        term: FullTerm,
+        parts: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+    ) -> None:
+        """From what flows to the scores to a full table's vectors and to itself."""
+        cells, name = frame.terms[number].cells, PARTS[number]
+        term.scores_hmyxyx.copy_(frame.by_pair(frame.by_window(frame.dscores_BPN)))
+        term.vectors_myxhd.copy_(parts[name].unflatten(1, cells))
+        sum_HdE = self.sums[number].flatten(0, 1)
+        sum_HdE += torch.bmm(term.vectors_HSd.transpose(1, 2), term.product_HSE)
+        dx_HSd = torch.bmm(term.product_HSE, self.transposed[number - 1].flatten(0, 1))
+        dx_hxmyd = dx_HSd.unflatten(1, (frame.num_windows, cells[0])).unflatten(0, (frame.plan.num_heads, cells[1]))
+        gradients[name].unflatten(1, cells).copy_(frame.by_column(dx_hxmyd))
+
     def gradients(self) -> list[Tensor | None]:
         """Return the gradients of the tables as they were given."""
         return [
-            None if table is None else gradient[..., : table.shape[2]].to(table.dtype)
+            None if table is None else gradient[..., : table.shape[-1]].to(table.dtype)
             for gradient, table in zip(self.sums, self.given, strict=True)
         ]
 
 
 def _attend(
-    projections: Sequence[Tensor], plan: AttentionPlan, tables: AxialTables, masks: Masks | None, weights: Tensor | None
+    projections: Sequence[Tensor],
+    plan: AttentionPlan,
+    tables: RelativeTables,
+    masks: Masks | None,
+    weights: Tensor | None,
 ) -> Tensor:
     """Attend in all windows, and keep the weights where there is room given for them."""
     num_windows, bias_hPN = len(projections[0]), tables.bias_hPN

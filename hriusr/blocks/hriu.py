@@ -22,7 +22,7 @@ from hriusr.blocks.attention_core import (
     in_parts,
     take,
 )
-from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TABLES, TERMS, PreparedTables, RelativeScores, ScoreParts
@@ -128,14 +128,7 @@ class HRIU(nn.Module):
             raise ValueError("memory must be given to a unit built with_memory=True, and to no other")
         is_plain = valid_BHW is None and memory is None and not (self.training and self.dropout)
         is_whole = all(size % side == 0 for size, side in zip(x_BHWC.shape[1:3], self.source_size, strict=True))
-        # full tables are far larger than the scores of a window: read once, not once a part
-        if (
-            runs_by_parts(x_BHWC)
-            and is_plain
-            and is_whole
-            and self.renorm == "softmax"
-            and self.scores.tables != "full"
-        ):
+        if runs_by_parts(x_BHWC) and is_plain and is_whole and self.renorm == "softmax":
             return self._run_in_parts(x_BHWC)
         return self._run(x_BHWC, valid_BHW, memory)[0]
 
@@ -146,7 +139,7 @@ class HRIU(nn.Module):
     def _run_in_parts(self, x_BHWC: Tensor) -> Tensor:
         """Do what _run does for whole, valid windows, some at a time: what lies between stays in the cache."""
         grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
-        tables = AxialTables(*self.scores.prepare(computing_dtype(x_BHWC)))
+        tables = RelativeTables(*self.scores.prepare_by_column(computing_dtype(x_BHWC)))
         attend = CpuAttention(self.plan, tables, self.regions, grid)
 
         def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend
-from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.relative import AxisGeometry
@@ -109,7 +109,7 @@ class OCAB(nn.Module):
         q_MPC = window_partition(q_BHWC, self.window_size)
         kv_MNC = overlapping_cells(kv_BHWC, self.window_size, self.overlap)
         if runs_by_parts(x_BHWC):
-            y_MPC = attend_by_parts([q_MPC, kv_MNC], self.plan, AxialTables(self.relative_bias().to(q_MPC.dtype)))
+            y_MPC = attend_by_parts([q_MPC, kv_MNC], self.plan, RelativeTables(self.relative_bias().to(q_MPC.dtype)))
         else:
             q_MhPd = q_MPC.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             k_MhNd, v_MhNd = kv_MNC.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

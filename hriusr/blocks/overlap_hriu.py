@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import MASKED, attend
-from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.overlap_attention import overlapping_cells
 from hriusr.blocks.relative import AxisGeometry
@@ -64,8 +64,8 @@ class OverlapHRIU(nn.Module):
         queries_BHWC, keys_BHWC = projected.split((dim * len(self.query_parts), dim * len(self.key_parts)), -1)
         keys_MNC = overlapping_cells(keys_BHWC, self.window_size, self.overlap)
         queries_MPC = window_partition(queries_BHWC, self.window_size)
-        if runs_by_parts(x_BHWC) and self.scores.tables == "axial":
-            tables = AxialTables(*self.scores.prepare(keys_MNC.dtype))
+        if runs_by_parts(x_BHWC):
+            tables = RelativeTables(*self.scores.prepare_by_column(keys_MNC.dtype))
             outside = self._outside(height, width, x_BHWC.device).to(keys_MNC.dtype)
 
             def masks(numbers: range) -> dict[int, Tensor]:

@@ -96,8 +96,8 @@ def pair_table(table_hYXd: Tensor, rows: AxisGeometry, columns: AxisGeometry) ->
 
 
 @dataclass(frozen=True)
-class AxialTerm:
-    """How involution, or imprinting, reads the products of cells with the entries of an axial table.
+class RelativeTerm:
+    """How involution, or imprinting, reads the products of cells with the entries of a table.
 
     Args:
         rows: geometry of the vertical axis.
@@ -119,7 +119,7 @@ class AxialTerm:
         """Rows and columns of the cells at the other end of a pair."""
         return self._cells(not self.is_imprinting)
 
-    def views(self, product_hMyxT: Tensor) -> tuple[Tensor, Tensor]:
+    def axial_views(self, product_hMyxT: Tensor) -> tuple[Tensor, Tensor]:
         """Read products as pairs do, without copying.
 
         Args:
@@ -144,6 +144,25 @@ class AxialTerm:
             views.append(product_hMyxT.as_strided(sizes, strides, offset))
             start += axis.table_size
         return views[0], views[1]
+
+    def full_view(self, product_hxMyTx: Tensor) -> Tensor:
+        """Read products with a full table as pairs do, without copying.
+
+        Args:
+            product_hxMyTx: each cell (y, x) times, for its column x, the entries of all rows (T) and of columns of
+                readers.
+
+        Returns:
+            (h, M, y, x, rows, columns): what a cell has for each reader; entries lie as for axial_views.
+        """
+        step, stride = self.rows.target_stride, self.rows.source_stride
+        if self.is_imprinting:
+            step, stride = stride, step
+        h, x, m, y, t, c = product_hxMyTx.stride()
+        num_heads, num_x, num_windows, num_y, _, num_columns = product_hxMyTx.shape
+        offset = product_hxMyTx.storage_offset() + step * (num_y - 1) * t
+        sizes = (num_heads, num_windows, num_y, num_x, self.readers[0], num_columns)
+        return product_hxMyTx.as_strided(sizes, (h, m, y - step * t, x, stride * t, c), offset)
 
     def _cells(self, of_sources: bool) -> tuple[int, int]:
         return (self.rows.source, self.columns.source) if of_sources else (self.rows.target, self.columns.target)

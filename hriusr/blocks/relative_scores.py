@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.relative import AxialTerm, AxisGeometry, one_hot_cells, pair_table
+from hriusr.blocks.relative import AxisGeometry, RelativeTerm, one_hot_cells, pair_table
 
 TERMS = "anm"
 TABLES = ("axial", "full")
@@ -34,7 +34,7 @@ class PreparedTables(NamedTuple):
     """Tables as the score reads them, times the scale of scores."""
 
     bias: Tensor  # (h, P, N)
-    involution: Tensor | None  # (h, d, Y + X) axial, (h, P, N, d) full
+    involution: Tensor | None  # (h, d, Y + X) axial; full: (h, P, N, d), or by column (h, x, d, Y x')
     imprinting: Tensor | None  # likewise
 
 
@@ -64,7 +64,7 @@ class RelativeScores(nn.Module):
         self.rows, self.columns = rows, columns
         self.terms, self.tables = terms, tables
         self.involution_term, self.imprinting_term = (
-            AxialTerm(rows, columns, is_source) for is_source in (False, True)
+            RelativeTerm(rows, columns, is_source) for is_source in (False, True)
         )
         self.scale = head_dim**-0.5
         num_rows, num_columns = rows.table_size, columns.table_size
@@ -106,6 +106,28 @@ class RelativeScores(nn.Module):
                 # Flipped, entry T-1 - index(o, i) = e (p-1-o) + u i: it grows with i, as imprinting's grows with o
                 table_hTd = torch.cat([axis.flip(1) for axis in axes] if letter == "n" else axes, 1)
                 tables[letter] = (table_hTd * self.scale).to(dtype).transpose(1, 2)
+        return PreparedTables(self.relative_bias().to(dtype), tables.get("n"), tables.get("m"))
+
+    def prepare_by_column(self, dtype: torch.dtype) -> PreparedTables:
+        """Read the tables for blocks/cpu_attention.py, scaled; axial ones as prepare does.
+
+        Args:
+            dtype: of queries and keys.
+
+        Returns:
+            Full tables as (h, x, d, Y x'): for each column x of cells with a vector all rows of the table, and the
+            columns x' of those that read it; rows lie so that they grow with the reader.
+        """
+        if self.tables != "full":
+            return self.prepare(dtype)
+        tables = {}
+        for letter, name in (("n", "involution"), ("m", "imprinting")):
+            if letter in self.terms:
+                table_hYXd = getattr(self, f"{name}_table") * self.scale
+                pairs_hYode = self.columns.pairs(table_hYXd, 2)  # o target column, e source column
+                order = (0, 2, 3, 1, 4) if letter == "n" else (0, 4, 3, 1, 2)
+                pairs_hYode = pairs_hYode.flip(1) if letter == "n" else pairs_hYode
+                tables[letter] = pairs_hYode.permute(order).flatten(3).to(dtype).contiguous()
         return PreparedTables(self.relative_bias().to(dtype), tables.get("n"), tables.get("m"))
 
     def forward(
@@ -150,13 +172,13 @@ class RelativeScores(nn.Module):
         return ScoreParts(_join(queries), _join(keys), bias)
 
 
-def _read(x_MhNd: Tensor, table_hdT: Tensor, term: AxialTerm) -> list[Tensor]:
+def _read(x_MhNd: Tensor, table_hdT: Tensor, term: RelativeTerm) -> list[Tensor]:
     """Score each cell against each row (M, h, N, rows), and each column (M, h, N, columns), of the cells that read it.
 
     One product with the whole table, and then strided views: nothing is gathered, so the gradient needs no scatter.
     """
     product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
-    views = term.views(product.unflatten(1, (x_MhNd.shape[0], *term.cells)))
+    views = term.axial_views(product.unflatten(1, (x_MhNd.shape[0], *term.cells)))
     return [view.transpose(0, 1).flatten(2, 3) for view in views]
 
 

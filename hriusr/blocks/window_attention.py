@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
-from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair
@@ -76,7 +76,7 @@ class WindowAttention(nn.Module):
         # training in bf16 with small windows: 28 ms as one large product each, 35 by parts (48 channels, window 8)
         is_small = torch.is_grad_enabled() and dtype.itemsize == 2 and bias_hPN.shape[1] < _PARTS_PAY_FROM
         if runs_by_parts(x_BHWC) and not is_small:
-            attend = CpuAttention(self.plan, AxialTables(bias_hPN.to(dtype)), self.regions, grid)
+            attend = CpuAttention(self.plan, RelativeTables(bias_hPN.to(dtype)), self.regions, grid)
 
             def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
                 return self.proj(attend([self.qkv(x_MNC)], numbers))
