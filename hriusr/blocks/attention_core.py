@@ -5,6 +5,7 @@ Ways of computing the same thing, each the fastest one somewhere:
 - in place: the same without gradients on a CPU, a few windows at a time in one buffer that stays in the cache, so
   memory does not grow with the map either.
 - fused: one scaled_dot_product_attention with the bias as its mask, for CUDA.
+Units that learn relative terms, and plain ones, have cpu_attention.py for a CPU, with a backward pass of its own.
 Whatever masks scores (shifts, invalid keys) travels as more channels of query and key, so no mask a window exists.
 Only the in-place way may be given masks instead: there they are added to the few windows that need one.
 

@@ -6,7 +6,7 @@ HAT's own code is spandrel's copy of it. The two run in turn on the same picture
 median over the turns, so that a machine whose speed drifts disturbs both alike. Memory is the most that a fresh process
 holds during one pass, less what it held before. bf16 is autocast, as in `hriusr upscale`; the last columns say how many
 times faster ours is than HAT's own code in fp32, the only format that it has, and the largest difference to that, of
-255. Weights are random.
+255. Weights are random. With several threads set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait count.
 """
 
 import argparse
