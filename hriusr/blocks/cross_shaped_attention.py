@@ -46,7 +46,7 @@ def attend_in_stripes(q_BHWC: Tensor, v_BHWC: Tensor, stripe_size: tuple[int, in
     if is_padded:  # one more channel: 1 in queries, MASKED in keys beyond the border
         inside_1HW1 = F.pad(q_BHWC.new_ones(1, height, width, 1), padding)
         outside_MN1 = (1 - window_partition(inside_1HW1, stripe_size)) * MASKED
-        outside_BMhN1 = outside_MN1[None, :, None].expand(len(q_BHWC), -1, num_heads, -1, -1)
+        outside_BMhN1 = outside_MN1[None, :, None].expand(q_BHWC.shape[0], -1, num_heads, -1, -1)
         q_MhNd = F.pad(q_MhNd, (0, 1), value=1.0)
         k_MhNd = torch.cat((k_MhNd, outside_BMhN1.flatten(0, 1).to(k_MhNd.dtype)), -1)
     y_MNC = attend(q_MhNd, k_MhNd, v_MhNd).transpose(1, 2).flatten(2)

@@ -136,6 +136,11 @@ class RelativeTerm:
             step, stride = axis.target_stride, axis.source_stride
             if self.is_imprinting:
                 step, stride = stride, step
+            if torch.compiler.is_exporting():
+                entries = product_hMyxT[..., start : start + axis.table_size]
+                views.append(_slide_by_reshaping(entries, dim, step, stride, self.readers[dim - 2]))
+                start += axis.table_size
+                continue
             strides = list(product_hMyxT.stride())
             offset = product_hMyxT.storage_offset() + (start + step * (self.cells[dim - 2] - 1)) * strides[-1]
             strides[dim] -= step * strides[-1]
@@ -166,6 +171,20 @@ class RelativeTerm:
 
     def _cells(self, of_sources: bool) -> tuple[int, int]:
         return (self.rows.source, self.columns.source) if of_sources else (self.rows.target, self.columns.target)
+
+
+def _slide_by_reshaping(product_hMyxT: Tensor, dim: int, step: int, stride: int, length: int) -> Tensor:
+    """Read one axis as AxialTerm.views does, for a format that knows no strides.
+
+    The T entries of all cells in a line, read anew as rows of T - step: entry e of cell c, which is to be
+    step (cells - 1 - c) + l, lies at step (cells - 1) in row c, plus l.
+    """
+    x = product_hMyxT.transpose(2, 3) if dim == 2 else product_hMyxT
+    num_cells, row_length = x.shape[3], x.shape[4] - step
+    start = step * (num_cells - 1)
+    x = x.flatten(3)[..., start : start + num_cells * row_length].unflatten(3, (num_cells, row_length))
+    x = x[..., : stride * (length - 1) + 1 : stride]
+    return x.transpose(2, 3) if dim == 2 else x
 
 
 def one_hot_cells(height: int, width: int) -> Tensor:
