@@ -20,10 +20,11 @@ setup(
     description="Super-resolution with hyperbolic relative imprinting units: train, test, upscale",
     packages=[*find_packages(include=["hriusr", "hriusr.*"]), "hriusr.pretrained_models"],
     package_dir={"hriusr.pretrained_models": "experiments/pretrained_models"},
-    package_data={"hriusr.pretrained_models": ["*.safetensors", "README.md", "SHA256SUMS"]},
+    package_data={"hriusr": ["py.typed"], "hriusr.pretrained_models": ["*.safetensors", "README.md", "SHA256SUMS"]},
     python_requires=">=3.10,<3.13",  # BasicSR 1.4.2 cannot be built on 3.13
     install_requires=requirements(),
     extras_require={
+        "onnx": ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.18"],  # hriusr export, hriusr upscale --backend onnx
         "optimizers": ["timm>=1.0", "schedulefree>=1.3"],  # Adan and Lion; AdamWScheduleFree
         "spandrel": ["spandrel>=0.4"],  # hriusr.spandrel_plugin
         "video": ["av>=14"],  # videos for `hriusr upscale`
@@ -35,6 +36,9 @@ setup(
             "timm>=1.0",
             "schedulefree>=1.3",
             "tifffile>=2023.7",  # what our TIFFs are compared with
+            "onnx>=1.16",
+            "onnxscript>=0.3",
+            "onnxruntime>=1.18",
             "pytorch-msssim>=1.0",  # what our SSIM losses are compared with
         ],
         "wandb": ["wandb>=0.16"],

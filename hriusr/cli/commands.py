@@ -12,6 +12,7 @@ from hriusr.cli.attribution import WindowCommand, erf, lam
 from hriusr.cli.convert import convert
 from hriusr.cli.degrade import degrade
 from hriusr.cli.doctor import doctor
+from hriusr.cli.export import export
 from hriusr.cli.networks import list_networks, profile
 from hriusr.cli.options import options_app
 from hriusr.cli.prepare import prepare_app
@@ -30,6 +31,7 @@ app.add_typer(options_app, name="options")
 app.command()(upscale)
 app.command()(degrade)
 app.command()(convert)
+app.command()(export)
 app.command()(doctor)
 app.command("list")(list_networks)
 app.command()(profile)

@@ -93,7 +93,7 @@ def profile(
 ) -> None:
     """Measure what a network costs: parameters, Multi-Adds, seconds and peak memory of a pass."""
     height, width = _parse_size(size)
-    network = _find_network(name)
+    network = find_network(name)
 
     import torch
 
@@ -147,7 +147,7 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _find_network(name: str) -> dict[str, Any] | Path:
+def find_network(name: str) -> dict[str, Any] | Path:
     """Return the network_g section of a named size or an option file, or the path of a weights file."""
     from hriusr.archs.variants import VARIANTS
     from hriusr.options.spelling import did_you_mean

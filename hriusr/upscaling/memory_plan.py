@@ -70,8 +70,12 @@ def bytes_per_pixel(network: nn.Module, *, scale: int, device: torch.device, pre
         precision: fp32, bf16 or fp16 (autocast).
 
     Returns:
-        Bytes for each low-resolution pixel.
+        Bytes for each low-resolution pixel; what the network itself says (attribute bytes_per_pixel), where PyTorch
+        does not compute it and so cannot count.
     """
+    known = getattr(network, "bytes_per_pixel", None)
+    if known is not None:
+        return known
     runner = TileRunner(network, scale=scale, device=device, output_device=device, precision=precision)
     probe = torch.rand(1, getattr(network, "in_chans", 3), PROBE_SIDE, PROBE_SIDE, device=device)
     with evaluating(network):
