@@ -123,7 +123,8 @@ class RelativeTerm:
         """Read products as pairs do, without copying.
 
         Args:
-            product_hMyxT: each cell (y, x) times the entries of rows and then of columns; more may follow.
+            product_hMyxT: each cell (y, x) times the entries of rows and then of columns; more may follow. First in its
+                storage (whose offset a compiler could not ask for).
 
         Returns:
             (h, M, y, x, rows) and (h, M, y, x, columns): what a cell has for each row and column of readers. The
@@ -142,7 +143,7 @@ class RelativeTerm:
                 start += axis.table_size
                 continue
             strides = list(product_hMyxT.stride())
-            offset = product_hMyxT.storage_offset() + (start + step * (self.cells[dim - 2] - 1)) * strides[-1]
+            offset = (start + step * (self.cells[dim - 2] - 1)) * strides[-1]
             strides[dim] -= step * strides[-1]
             strides[-1] *= stride
             sizes = [*product_hMyxT.shape[:-1], self.readers[dim - 2]]
@@ -155,7 +156,7 @@ class RelativeTerm:
 
         Args:
             product_hxMyTx: each cell (y, x) times, for its column x, the entries of all rows (T) and of columns of
-                readers.
+                readers; first in its storage.
 
         Returns:
             (h, M, y, x, rows, columns): what a cell has for each reader; entries lie as for axial_views.
@@ -165,7 +166,7 @@ class RelativeTerm:
             step, stride = stride, step
         h, x, m, y, t, c = product_hxMyTx.stride()
         num_heads, num_x, num_windows, num_y, _, num_columns = product_hxMyTx.shape
-        offset = product_hxMyTx.storage_offset() + step * (num_y - 1) * t
+        offset = step * (num_y - 1) * t
         sizes = (num_heads, num_windows, num_y, num_x, self.readers[0], num_columns)
         return product_hxMyTx.as_strided(sizes, (h, m, y - step * t, x, stride * t, c), offset)
 

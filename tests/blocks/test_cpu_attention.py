@@ -85,3 +85,16 @@ def test_a_backward_pass_can_be_repeated():
     loss = unit(x).square().sum()
     first, second = (torch.autograd.grad(loss, [x, *unit.parameters()], retain_graph=True) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", ["hriu shifted", "hriu full", "overlapping"])
+def test_one_graph_has_the_same_outputs_and_gradients(name):
+    unit = UNITS[name]().double()
+    x = torch.randn(1, 8, 12, 8, dtype=torch.float64)
+    traced = torch.compile(unit, backend="aot_eager", fullgraph=True)
+    results = []
+    for compute in (traced, unit):
+        y = compute(x)
+        results.append([y, *torch.autograd.grad(y.sin().sum(), list(unit.parameters()))])
+    for graph, eager in zip(*results, strict=True):
+        torch.testing.assert_close(graph, eager)
