@@ -10,9 +10,12 @@ what one of side w does, and the offsets are HRIU's of a source window that grow
 Shapes: B batch, C channels, H W pixels, M windows, h heads, d head channels, P target cells (r w)², N source cells w².
 """
 
+import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import attend_shifted, computes_in_place, computing_dtype, windows_at_once
+from hriusr.blocks.attention_core import attend_shifted, computing_dtype
+from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TABLES, TERMS, RelativeScores
 from hriusr.blocks.windows import ShiftRegions, map_windows
@@ -60,6 +63,10 @@ class SharedHRIU(nn.Module):
         self.source_side, self.target_side = window_size, window_size * squeeze_ratio
         axis = AxisGeometry(self.source_side, self.target_side)
         self.scores = RelativeScores(num_heads, dim // num_heads, axis, axis, terms, tables)
+        targets = ("q1",) * ("a" in terms) + ("q2",) * ("n" in terms)
+        sources = ("k1",) * ("a" in terms) + ("k3",) * ("m" in terms) + ("value",)
+        both = (targets, sources) if targets else (sources,)
+        self.plan = AttentionPlan(both, num_heads, dim // num_heads, axis, axis, self.scores.scale)
         self.squeezed_dim = dim // squeeze_ratio**2
         self.num_key_parts = 1 + ("a" in terms or "m" in terms)
         self.query = nn.Linear(dim, dim) if "a" in terms or "n" in terms else None
@@ -75,29 +82,40 @@ class SharedHRIU(nn.Module):
         """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
         grid = (x_BHWC.shape[1] // self.target_side, x_BHWC.shape[2] // self.target_side)
         tables = self.scores.prepare(computing_dtype(x_BHWC))
+        by_parts = None
+        if runs_by_parts(x_BHWC) and self.scores.tables == "axial":
+            by_parts = CpuAttention(self.plan, AxialTables(*tables), self.regions, grid)
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
-            query, key = None, None
-            if self.query is not None:
-                query = self.query(x_MPC).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            query = None if self.query is None else self.query(x_MPC)
             *keys, value = self._squeeze(self.key_value(x_MPC))
-            if keys:
-                key = keys[0]
-            q1, q2, k1, k3 = (
-                x if letter in self.terms else None for x, letter in zip((query, query, key, key), "anam", strict=True)
-            )
-            score = self.scores(q1, q2, k1, k3, tables)
-            y_MhPd = attend_shifted(*score[:2], value, score.bias, self.regions, numbers, grid)
+            parts = {"q1": query, "q2": query, "k1": keys[0] if keys else None, "k3": keys[-1] if keys else None}
+            parts |= {"value": value}
+            if by_parts is not None:
+                projections = [_join([parts[name] for name in names]) for names in self.plan.parts]
+                return self.project_out(by_parts(projections, numbers))
+            heads = {
+                name: parts[name].unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                for names in self.plan.parts
+                for name in names
+            }
+            score = self.scores(*(heads.get(name) for name in ("q1", "q2", "k1", "k3")), tables)
+            y_MhPd = attend_shifted(*score[:2], heads["value"], score.bias, self.regions, numbers, grid)
             return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
 
-        limit = windows_at_once(*tables.bias.shape) if computes_in_place(x_BHWC) else None
+        limit = None if by_parts is None else by_parts.windows_at_once
         side = (self.target_side, self.target_side)
         return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
 
     def _squeeze(self, parts_MPK: Tensor) -> tuple[Tensor, ...]:
-        """Return keys and values of the cells, (M, h, N, d) each: channel = (part, squeezed channel, row, column)."""
+        """Return keys and values of the cells, (M, N, C) each: channel = (squeezed channel, row, column)."""
+        if self.squeeze_ratio == 1:
+            return parts_MPK.chunk(self.num_key_parts, -1)
         side, ratio = self.source_side, self.squeeze_ratio
         cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
         cells = cells.unflatten(-1, (self.num_key_parts, self.squeezed_dim))
-        cells = cells.permute(5, 0, 1, 3, 6, 2, 4).flatten(4).flatten(2, 3)  # part, M, N, C
-        return cells.unflatten(-1, (self.num_heads, -1)).transpose(2, 3).unbind(0)
+        return cells.permute(5, 0, 1, 3, 6, 2, 4).flatten(4).flatten(2, 3).unbind(0)
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)

@@ -50,6 +50,23 @@ def test_equals_brute_force(terms, squeeze_ratio):
     torch.testing.assert_close(unit(x)[0], _brute_force(unit, x[0]))
 
 
+@pytest.mark.parametrize("squeeze_ratio", [1, 2])
+@pytest.mark.parametrize("terms", ["a", "n", "m", "anm"])
+def test_both_ways_have_equal_outputs_and_gradients(terms, squeeze_ratio, monkeypatch):
+    """The one for CPUs, and the one that is left for other devices and for compilers."""
+    torch.manual_seed(0)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, terms=terms, shift_size=2)
+    x = torch.randn(2, 16, 24, DIM)
+    found = []
+    for is_by_parts in (True, False):
+        monkeypatch.setattr("hriusr.blocks.shared_hriu.runs_by_parts", lambda _x, value=is_by_parts: value)
+        unit.zero_grad()
+        y = unit(x)
+        y.square().sum().backward()
+        found.append([y.detach(), *(parameter.grad for parameter in unit.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
 def test_attends_as_well_without_gradients():
     """That is another way through attention_core.py: masks for the cut, a few windows at a time."""
     torch.manual_seed(0)
