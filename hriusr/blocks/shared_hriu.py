@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
-from hriusr.blocks.cpu_attention import AttentionPlan, AxialTables, runs_by_parts
+from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TABLES, TERMS, RelativeScores
@@ -81,10 +81,13 @@ class SharedHRIU(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
         grid = (x_BHWC.shape[1] // self.target_side, x_BHWC.shape[2] // self.target_side)
-        tables = self.scores.prepare(computing_dtype(x_BHWC))
-        by_parts = None
-        if runs_by_parts(x_BHWC) and self.scores.tables == "axial":
-            by_parts = CpuAttention(self.plan, AxialTables(*tables), self.regions, grid)
+        dtype = computing_dtype(x_BHWC)
+        by_parts, tables = None, None
+        if runs_by_parts(x_BHWC):
+            tables_by_column = RelativeTables(*self.scores.prepare_by_column(dtype))
+            by_parts = CpuAttention(self.plan, tables_by_column, self.regions, grid)
+        else:
+            tables = self.scores.prepare(dtype)
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
             query = None if self.query is None else self.query(x_MPC)
