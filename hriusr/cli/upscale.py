@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,14 @@ from hriusr.archs.pretrained import DEFAULT
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
 from hriusr.errors import HriusrError, OptionsError, ToldByAnotherError
+
+
+class Backend(str, Enum):
+    """What computes."""
+
+    torch = "torch"
+    onnx = "onnx"
+
 
 _TILES, _SIZE, _FILES, _NETWORK = "Tiles and speed", "Size of the results", "Files", "Network"
 
@@ -82,6 +91,16 @@ def upscale(
             "--check-seams", help="Say how far results are from those of larger tiles.", rich_help_panel=_TILES
         ),
     ] = False,
+    backend: Annotated[
+        Backend,
+        typer.Option(help="onnx: onnxruntime, by a file that is exported once and kept.", rich_help_panel=_NETWORK),
+    ] = Backend.torch,
+    compile_network: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="torch.compile: minutes at first, for many tiles of one size.", rich_help_panel=_TILES
+        ),
+    ] = False,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Tiles at once; default: by free memory.", rich_help_panel=_TILES)
     ] = None,
@@ -125,13 +144,20 @@ def upscale(
 
     if workers > 1 and device not in (None, "cpu"):
         raise OptionsError(f"workers (={workers}) share a CPU's cores; for several GPUs use torchrun, without device")
+    names: list[str | Path] = [*(weights or [DEFAULT])]
+    given = parse_settings(settings)
+    if backend is Backend.onnx:
+        from hriusr.exporting.cached import exported_onnx
+
+        names, given = [exported_onnx(name, given) for name in names], {}
     with joined_processes(workers, sys.argv[1:]) as (sharing, local_rank), sharing.speaking_once():
         report = upscale_path(
             pictures,
             output,
-            weights=weights or [DEFAULT],
-            network_settings=parse_settings(settings),
+            weights=names,
+            network_settings=given,
             self_ensemble=self_ensemble,
+            compiles=compile_network,
             size=OutputSize(scale, width, height),
             tiles=TileOptions(precision.value, tile_size, tile_overlap, batch_size, exact),
             checks_seams=check_seams,

@@ -16,6 +16,7 @@ from hriusr.pictures.source import MAX_PIXELS, PictureSource, open_source
 from hriusr.pictures.video import upscale_video
 from hriusr.upscaling.canvas import Canvas, scratch_folder
 from hriusr.upscaling.jobs import Job
+from hriusr.upscaling.memory_plan import PROBE_SIDE
 from hriusr.upscaling.outcome import Outcome
 from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_rows import OpaquePicture, is_opaque
@@ -155,6 +156,8 @@ class JobRunner:
             notes.append(f"the network enlarges x{scale}; what goes beyond is bicubic, without detail of its own")
         if source.dtype.itemsize > 1 and precision != "fp32":
             notes.append(f"{precision} keeps 8 to 11 bits of a picture with more: use precision fp32")
+        if self.upscaler.has_unheld_pools and source.height * source.width > PROBE_SIDE**2:
+            notes.append("each tile takes its own means in the network's global pools, so tiles may differ in tone")
         if seams is not None:
             notes.append(str(seams))
         elif self.checks_seams:

@@ -9,11 +9,17 @@ from torch import nn
 from hriusr.archs.pretrained import find_weights
 from hriusr.archs.weights import network_from_weights
 from hriusr.errors import OptionsError
+from hriusr.upscaling.compiling import compile_network
 from hriusr.upscaling.ensembles import NetworkEnsemble, SelfEnsemble
+from hriusr.upscaling.onnx_backend import load_onnx_network
 
 
 def load_networks(
-    weights: Sequence[str | Path], settings: Mapping[str, Any] | None = None, *, self_ensemble: bool = False
+    weights: Sequence[str | Path],
+    settings: Mapping[str, Any] | None = None,
+    *,
+    self_ensemble: bool = False,
+    compiles: bool = False,
 ) -> nn.Module:
     """Build the networks of weights files.
 
@@ -21,6 +27,7 @@ def load_networks(
         weights: files, or names of shipped weights; the results of several are averaged.
         settings: constructor arguments to use instead of what the files say.
         self_ensemble: average over the eight flips and turns of the input.
+        compiles: by torch.compile, when the first tile of a size comes.
 
     Raises:
         OptionsError: no file, or networks that do not go together.
@@ -28,6 +35,15 @@ def load_networks(
     """
     if not weights:
         raise OptionsError("weights: none is given; name a .pth or .safetensors file")
-    networks = [network_from_weights(find_weights(name), settings=settings) for name in weights]
+    networks = [_load(find_weights(name), settings, compiles) for name in weights]
     network = networks[0] if len(networks) == 1 else NetworkEnsemble(networks)
     return (SelfEnsemble(network) if self_ensemble else network).eval()
+
+
+def _load(path: Path, settings: Mapping[str, Any] | None, compiles: bool) -> nn.Module:
+    if path.suffix != ".onnx":
+        network = network_from_weights(path, settings=settings)
+        return compile_network(network) if compiles else network
+    if settings or compiles:
+        raise OptionsError(f"{path} is fixed: leave out {'settings' if settings else 'compile'}, or name its weights")
+    return load_onnx_network(path)

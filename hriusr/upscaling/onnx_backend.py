@@ -4,6 +4,7 @@ Tiles, memory plan and blending see an nn.Module without parameters whose attrib
 upscaling/exported_facts.py).
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_onnx_network(
 
     Returns:
         A module (B, in_chans, H, W) -> (B, in_chans, H * upscale, W * upscale), float32, any B, H, W >= 1, with the
-        attributes upscale, in_chans, size_multiple, bytes_per_pixel, network_opt and precision.
+        attributes upscale, in_chans, size_multiple, bytes_per_pixel, network_opt, precision and fingerprint.
 
     Raises:
         WeightsError: missing, damaged, or not exported by us.
@@ -70,6 +71,7 @@ class OnnxNetwork(nn.Module):
         self.bytes_per_pixel = facts.bytes_per_pixel
         self.network_opt = facts.network_g
         self.precision = facts.precision
+        self.fingerprint = hashlib.sha256(content).hexdigest()
         self.input_name = self.session.get_inputs()[0].name
 
     def forward(self, lr_BCHW: Tensor) -> Tensor:

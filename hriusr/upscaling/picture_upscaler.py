@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from hriusr.errors import WeightsError
+from hriusr.errors import OptionsError, WeightsError
 from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
+from hriusr.upscaling.pooled_statistics import has_unheld_pools
 from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.seams import SeamReport, compare_at_seams
 from hriusr.upscaling.sharing import ALONE, TileSharing
@@ -60,7 +61,7 @@ class PictureUpscaler:
 
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
-        HriusrError: exact, and the network looks at the whole picture.
+        HriusrError: exact, and the network looks at the whole picture, or its global pools cannot be held.
     """
 
     def __init__(
@@ -79,6 +80,12 @@ class PictureUpscaler:
             raise WeightsError(
                 f"the network takes pictures of {self.num_channels} channels; upscaling needs one for 1 or 3"
             )
+        self.has_unheld_pools = has_unheld_pools(network)
+        if self.has_unheld_pools and self.options.exact:
+            raise OptionsError(
+                "exact: the network has global pools, whose means cannot be held when it is compiled or computed by "
+                "onnxruntime: leave out exact, or compile and the onnx backend"
+            )
         self.alignment = network_alignment(network)
         self.scale = self._measure_scale()
         self.tile_overlap = self.options.tile_overlap
@@ -92,6 +99,8 @@ class PictureUpscaler:
         """Return plain values that are equal for runs that give the same pixels."""
         if not self._fingerprint:
             digest = hashlib.sha256(type(self.network).__name__.encode())
+            for module in self.network.modules():
+                digest.update(getattr(module, "fingerprint", "").encode())
             for name, value in self.network.state_dict().items():
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())

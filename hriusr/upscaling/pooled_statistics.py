@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hriusr.archs.registry import build_network
+
 
 @dataclass
 class _Sum:
@@ -42,7 +44,7 @@ class PooledStatistics:
     change: float | None = None
 
     def __post_init__(self):
-        self.pools = [module for module in self.network.modules() if _is_global_pool(module)]
+        self.pools = [] if _is_out_of_reach(self.network) else global_pools(self.network)
         # Flips and turns (ensembles.py) move a tile's own pixels about: then all of its pixels count
         self._counts_all = any(getattr(module, "turns_pictures", False) for module in self.network.modules())
         self._sums: list[_Sum] = []
@@ -105,5 +107,20 @@ class PooledStatistics:
         return replace
 
 
-def _is_global_pool(module: nn.Module) -> bool:
-    return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1))
+def global_pools(network: nn.Module) -> list[nn.Module]:
+    """Return the modules of a network that average over all of their input."""
+    return [m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1))]
+
+
+def has_unheld_pools(network: nn.Module) -> bool:
+    """Whether a network has global pools whose means cannot be held: compiled, or computed by another runtime."""
+    if not _is_out_of_reach(network):
+        return False
+    opts = [opt for opt in (getattr(module, "network_opt", None) for module in network.modules()) if opt]
+    with torch.device("meta"):  # for its structure only
+        return bool(global_pools(network)) or any(global_pools(build_network(opt)) for opt in opts)
+
+
+def _is_out_of_reach(network: nn.Module) -> bool:
+    """Whether modules inside are not called one by one: hooks would be passed over."""
+    return any(hasattr(module, "_orig_mod") or hasattr(module, "fingerprint") for module in network.modules())

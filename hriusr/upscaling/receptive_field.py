@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from hriusr.archs.registry import build_network
 from hriusr.atomic_file import write_atomically
 from hriusr.errors import HriusrError
-from hriusr.upscaling.pooled_statistics import PooledStatistics
+from hriusr.upscaling.pooled_statistics import global_pools
 from hriusr.upscaling.tile_plan import network_alignment
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def receptive_reach(network: nn.Module, *, scale: int) -> int:
     Raises:
         HriusrError: it looks at the whole picture.
     """
+    if next(network.parameters(), None) is None and getattr(network, "network_opt", None):
+        network = build_network(network.network_opt)  # what an ONNX file was made from
     path, key = cache_folder() / "receptive_fields.json", _structure(network)
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -105,7 +108,7 @@ def _reach(network: nn.Module, scale: int, alignment: int, length: int, is_colum
 
 def _prepared(network: nn.Module) -> nn.Module:
     """Return a copy that needs little memory, with constant pools and no parameter at zero (some start there)."""
-    network = copy.deepcopy(network).float().cpu().eval()
+    network = copy.deepcopy(getattr(network, "_orig_mod", network)).float().cpu().eval()
     for module in network.modules():
         if hasattr(module, "use_checkpoint"):
             module.use_checkpoint = True
@@ -113,7 +116,7 @@ def _prepared(network: nn.Module) -> nn.Module:
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
         parameter.requires_grad_(False)
-    for pool in PooledStatistics(network).pools:
+    for pool in global_pools(network):
         pool.register_forward_hook(_constant)
     return network
 

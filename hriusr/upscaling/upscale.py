@@ -39,6 +39,7 @@ def upscale_path(
     network: nn.Module | None = None,
     network_settings: Mapping[str, Any] | None = None,
     self_ensemble: bool = False,
+    compiles: bool = False,
     size: OutputSize | None = None,
     tiles: TileOptions | None = None,
     checks_seams: bool = False,
@@ -60,11 +61,12 @@ def upscale_path(
     Args:
         inputs: a file, a folder or a pattern, or several of them.
         output_path: for a picture a file or a folder, else a folder. None: `<name>_x<scale>` beside the input.
-        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR, RRDBNet; or
-            the name of weights that come with hriusr. The results of several are averaged.
+        weights: file (.pth or .safetensors) of a network of ours, or published of SwinIR, HAT, Swin2SR, RRDBNet; an
+            .onnx that we exported; or the name of weights that come with hriusr. The results of several are averaged.
         network: a network instead of weights.
         network_settings: constructor arguments, where the weights' file is wrong or silent.
         self_ensemble: average over the eight flips and turns of the input; eight times as long. Only with weights.
+        compiles: use torch.compile; pays for many tiles of one size. Only with weights.
         size: of results; None: the network's scale.
         tiles: how pictures are cut and computed.
         checks_seams: compare each result at seams with the same pixels computed amid more of the picture.
@@ -97,9 +99,9 @@ def upscale_path(
     find_inputs(inputs, recursive=recursive)  # says what is missing before seconds of loading
     if network is None:
         files = [weights] if isinstance(weights, str | Path) else weights
-        network = load_networks(files, network_settings, self_ensemble=self_ensemble)
-    elif self_ensemble:
-        raise OptionsError("self_ensemble goes with weights; wrap the network in ensembles.SelfEnsemble instead")
+        network = load_networks(files, network_settings, self_ensemble=self_ensemble, compiles=compiles)
+    elif self_ensemble or compiles:
+        raise OptionsError("self_ensemble and compiles go with weights: wrap the network by ensembles.py, compiling.py")
     upscaler = PictureUpscaler(network, device=named_device(device, local_rank), options=tiles, sharing=sharing)
     job_list = plan_jobs(
         inputs,

@@ -9,8 +9,10 @@ from torch import nn
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
 from hriusr.data.image_io import image_to_tensor
-from hriusr.errors import HriusrError
+from hriusr.errors import HriusrError, OptionsError
 from hriusr.upscaling import receptive_field
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
+from hriusr.upscaling.pooled_statistics import has_unheld_pools
 from hriusr.upscaling.receptive_field import measure_reach, receptive_reach
 from hriusr.upscaling.tile_plan import network_alignment, plan_axis
 from hriusr.upscaling.tiling import TensorRows, TiledUpscale, TileSettings, tile_upscale
@@ -98,3 +100,12 @@ def _without_held_means(network, lr, reach):
     for _, block in TiledUpscale(network, TensorRows(lr), scale=2, settings=settings).blocks():
         block.place_in(result)
     return result
+
+
+def test_pools_that_cannot_be_held_are_told_of_and_refused_where_exact():
+    network = build_network(VARIANTS["hat_tiny_x2"].network_opt()).eval()
+    compiled = torch.compile(network)  # compiled when it first runs, which it does not here
+    assert (has_unheld_pools(network), has_unheld_pools(compiled)) == (False, True)
+    assert not has_unheld_pools(torch.compile(build_network(VARIANTS["swinir_tiny_x2"].network_opt())))
+    with pytest.raises(OptionsError, match="exact: the network has global pools"):
+        PictureUpscaler(compiled, device=torch.device("cpu"), options=TileOptions(exact=True))

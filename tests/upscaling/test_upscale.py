@@ -396,7 +396,7 @@ def test_a_wrong_size_is_named(more, message):
         ({"tiles": TileOptions(tile_overlap=-3)}, r"tile_overlap \(=-3\) must be at least 0"),
         ({"tiles": TileOptions(exact=True, tile_overlap=8)}, r"tile_overlap \(=8\) and exact contradict each other"),
         ({"max_pixels": 0}, r"max_pixels \(=0\) must be at least 1"),
-        ({"self_ensemble": True}, "self_ensemble goes with weights"),
+        ({"self_ensemble": True}, "self_ensemble and compiles go with weights"),
         ({"tiles": TileOptions(precision="int8")}, "precision: unknown 'int8'; one of fp32, bf16, fp16"),
         ({"jpeg_quality": 101}, r"jpeg_quality \(=101\) must lie between 0 and 100"),
         ({"device": "toaster"}, r"device \(='toaster'\) must be cpu, cuda or cuda:<number>"),
