@@ -31,6 +31,7 @@ setup(
         "test": [
             "av>=14",
             "pytest>=8",
+            "pytest-xdist>=3",  # scripts/test.sh runs two processes
             "ruff>=0.6",
             "spandrel>=0.4",
             "timm>=1.0",
