@@ -87,6 +87,15 @@ def raising(error: BaseException):
     return work
 
 
+def test_commands_ask_for_huge_pages_before_pytorch_takes_memory(monkeypatch):
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    seen = []
+    assert entry.run_guarded(lambda: seen.append(os.environ["THP_MEM_ALLOC_ENABLE"])) == 0
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    assert entry.run_guarded(lambda: seen.append(os.environ["THP_MEM_ALLOC_ENABLE"])) == 0
+    assert seen == ["1", "0"]
+
+
 def test_endings(capsys, monkeypatch):
     monkeypatch.delenv("HRIUSR_TRACEBACK", raising=False)
     assert entry.run_guarded(lambda: None) == 0
