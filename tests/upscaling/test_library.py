@@ -192,7 +192,7 @@ def test_precision_reaches_the_network():
         (Image.new("CMYK", (2, 2)), "CMYK"),
         ("picture.png", "str"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_image_is_named(upscaler, image, message):
     with pytest.raises(DataError, match=message):
