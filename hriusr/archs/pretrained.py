@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hriusr.errors import WeightsError
 
-DEFAULT = "hriusr_light_short_x2"
+DEFAULT = "hriusr_fast_x2"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # beside the package's modules where it was installed (setup.py), else in the project's own folder
 _FOLDERS = (_PACKAGE / "pretrained_models", _PACKAGE.parent / "experiments" / "pretrained_models")
@@ -24,7 +24,7 @@ def find_weights(name: str | Path) -> Path:
     """Return the file that a user means: a path, or the name of shipped weights.
 
     Args:
-        name: a file; or a name, also without `hriusr_` and with hyphens (light-short-x2).
+        name: a file; or a name, also without `hriusr_` and with hyphens (fast-x2).
 
     Raises:
         WeightsError: neither a file nor a name.
