@@ -27,6 +27,7 @@ setup(
         "onnx": ["onnx>=1.16", "onnxscript>=0.3", "onnxruntime>=1.18"],  # hriusr export, hriusr upscale --backend onnx
         "optimizers": ["timm>=1.0", "schedulefree>=1.3"],  # Adan and Lion; AdamWScheduleFree
         "spandrel": ["spandrel>=0.4"],  # hriusr.spandrel_plugin
+        "study": ["matplotlib>=3.8"],  # plots and crops of scripts/study
         "video": ["av>=14"],  # videos for `hriusr upscale`
         "test": [
             "av>=14",
