@@ -4,7 +4,7 @@
     python scripts/study/study.py run --protocol study_screen ...      # quick comparisons of designs
     python scripts/study/study.py cost                                 # seconds and memory of networks with results
     python scripts/study/study.py table                                # experiments/STUDY.md
-    python scripts/study/study.py plots                                # experiments/study_*.svg (pip install "hriusr[study]")
+    python scripts/study/study.py plots             # experiments/study_*.svg; needs pip install "hriusr[study]"
     python scripts/study/study.py crops --urban100 FOLDER --only hriusr frame_swin     # WORK/crops.png
 
 A run that is cut off goes on where it was; one that is done is not repeated, as long as its JSON in
