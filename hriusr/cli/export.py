@@ -50,7 +50,7 @@ def export(
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a network for other runtimes, for pictures of any size; small ones take seconds, large ones minutes."""
+    """Write a network for other runtimes, for pictures of any size; ONNX of a large one takes minutes."""
     from hriusr.archs.pretrained import shipped_weights
     from hriusr.exporting.export import export_network
     from hriusr.exporting.formats import ENDINGS

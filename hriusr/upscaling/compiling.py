@@ -1,4 +1,9 @@
-"""`--compile`: a network through torch.compile."""
+"""A network through torch.compile, for many tiles of one shape.
+
+Each shape is compiled by itself, which took 26 s of CPU time for swinir_tiny and more than 40 s for hriusr_tiny; one
+graph for all sizes had not come to an end after fifteen minutes (experiments/LOG.md). From the ninth shape on PyTorch
+runs the plain network.
+"""
 
 import os
 import shutil
