@@ -160,9 +160,9 @@ def test_colours_come_back_whatever_matrix_and_range(tmp_path, colour, expected)
     assert np.abs(pixels.astype(int) - doubled(scene(0, 64, 64))).mean() < 2
 
 
-@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx265", "yuv420p10le"), ("ffv1", "yuv444p10le")])
-def test_ten_bits_stay_ten_bits(tmp_path, codec, pix_fmt):
-    make_video(tmp_path / "a.mkv", codec=codec, pix_fmt=pix_fmt, times=range(2))
+@pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p10le"])
+def test_ten_bits_stay_ten_bits(tmp_path, pix_fmt):
+    make_video(tmp_path / "a.mkv", codec="ffv1", pix_fmt=pix_fmt, times=range(2))
     types = []
 
     def keep(pixels_HWC):
