@@ -58,7 +58,7 @@ class HRIUSR(ResidualNetwork):
             upscale: scale s: 1, 2, 3, 4, 8.
             in_chans: channels of the picture; 3 for RGB, 1 for grey.
             embed_dim: channels C of the features; a multiple of num_heads.
-            depths: hybrid blocks of each residual group.
+            depths: hybrid blocks of each residual group; 0 leaves its convolutions alone.
             num_heads: heads of every attention.
             window_size: side of a window, pixels of the low-resolution picture.
             wide_window_size: side of the windows of every second hybrid block, whose keys are squeezed to as many as
@@ -97,8 +97,8 @@ class HRIUSR(ResidualNetwork):
         Raises:
             ValueError: naming the argument, its value and what fits.
         """
-        if not depths or min(depths) < 1:
-            raise ValueError(f"depths (={depths}) must be at least one number, each at least 1")
+        if not depths or min(depths) < 0:
+            raise ValueError(f"depths (={depths}) must be at least one number, each at least 0")
         if window_size < 1:
             raise ValueError(f"window_size (={window_size}) must be at least 1")
         if low_resolution_ratio < 0:

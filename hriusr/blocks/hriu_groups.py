@@ -309,7 +309,7 @@ class HRIUGroup(nn.Module):
                     overlap,
                     None,
                     feed_forward=feed_forward(ffn_kernel_size),
-                    drop_path=drop_paths[-1],
+                    drop_path=drop_paths[-1] if drop_paths else 0.0,
                     **block_options,
                 )
             )
