@@ -85,7 +85,7 @@ def build_optimizer(
         groups = [{"params": list(trained)}]
     parameters = [parameter for group in groups for parameter in group["params"]]
     if chosen_class is MuonWithAdamW:
-        groups = split_matrices(groups, lambda p: p.ndim == 2 and is_kernel(names.get(id(p), "weight"), p))
+        groups = split_matrices(groups, lambda p: is_kernel(names.get(id(p), "weight"), p) and p.shape[1] > 1)
     if "betas" in arguments:
         arguments["betas"] = tuple(arguments["betas"])
     can_be_fused = chosen_class in (Adam, AdamW, MuonWithAdamW)

@@ -35,9 +35,9 @@ class OptimizerOptions(Section):
         "Muon",
     ] = Field(
         "Adam",
-        description="Adam to Rprop, Muon (kernels of linear layers; AdamW for the rest): torch.optim. Adan "
-        "(arXiv:2208.06677), Lion (arXiv:2302.06675): package timm. AdamWScheduleFree (arXiv:2405.15682): package "
-        "schedulefree. NAdam, RAdam, Adan, Lion, AdamWScheduleFree, Muon are hriusr's own.",
+        description="Adam to Rprop: torch.optim. Adan (arXiv:2208.06677), Lion (arXiv:2302.06675): package timm. "
+        "AdamWScheduleFree (arXiv:2405.15682): package schedulefree. Muon: kernels of linear layers and convolutions, "
+        "AdamW for the rest. NAdam, RAdam, Adan, Lion, AdamWScheduleFree, Muon are hriusr's own.",
     )
     lr: PositiveReal = Field(description="Learning rate at the start, after warm-up. SwinIR and HAT: 2e-4.")
     weight_decay: NonNegativeReal | None = Field(None, description="Factor of the decay; SwinIR and HAT: 0.")

@@ -85,8 +85,6 @@ TRAININGS = {
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_resumed_training_of_every_kind_equals_the_uninterrupted_one(run_opt, name, records):
-    if "Muon" in name and not hasattr(torch.optim, "Muon"):
-        pytest.skip("torch is older than 2.9")
     changes = {f"train__{key}": value for key, value in TRAININGS[name].items()} | {"logger__print_freq": 1}
     train(run_opt(**changes))
     expected = records()

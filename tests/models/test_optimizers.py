@@ -12,6 +12,7 @@ from torch import nn
 
 from hriusr.archs.weights import load_weights
 from hriusr.errors import OptionsError
+from hriusr.models.muon import orthogonalise
 from hriusr.models.optimization import build_optimizer, load_optimizer_state, optimizer_class
 from hriusr.models.sr_model import RestorationModel
 from hriusr.options.optimizer_checks import OPTIMIZER_KEYS
@@ -96,25 +97,47 @@ def test_keys_of_options_are_arguments_of_the_class(type_name):
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch is older than 2.9")
-def test_muon_takes_matrices_and_adamw_the_rest():
-    network, matrix_alone, rest_alone = Net(), Net(), Net()
+def test_muon_takes_kernels_and_adamw_the_rest():
+    network, kernels_alone, rest_alone = Net(), Net(), Net()
     optimizer = build_optimizer(network, {"type": "Muon", "lr": LR, "weight_decay": DECAY})
-    muon = torch.optim.Muon([matrix_alone.linear.weight], lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
+    kernels = {name: p for name, p in kernels_alone.named_parameters() if name.endswith("weight") and p.ndim > 1}
+    matrices = {name: nn.Parameter(p.detach().flatten(1)) for name, p in kernels.items()}
+    # torch's own takes matrices alone, and computes in half precision
+    muon = torch.optim.Muon(matrices.values(), lr=LR, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(rest_alone.parameters(), lr=LR, weight_decay=DECAY)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for seed in range(3):
-        for each in (network, matrix_alone, rest_alone):
+        for each in (network, kernels_alone, rest_alone):
             each.fill_gradients(seed)
+        for name, matrix in matrices.items():
+            matrix.grad = kernels[name].grad.flatten(1)
         for each in (optimizer, muon, adamw):
             each.step()
-    torch.testing.assert_close(network.linear.weight, matrix_alone.linear.weight)
-    others = {name: value for name, value in rest_alone.state_dict().items() if name != "linear.weight"}
-    torch.testing.assert_close({name: network.state_dict()[name] for name in others}, others)
+    after = dict(network.named_parameters())
+    assert set(matrices) == {"linear.weight", "conv.weight"}
+    for name, matrix in matrices.items():
+        ours, theirs = after[name] - before[name], matrix.view(after[name].shape) - before[name]
+        assert (ours - theirs).norm() < 0.03 * theirs.norm(), name
+    for name, value in rest_alone.named_parameters():
+        if name not in kernels:
+            torch.testing.assert_close(after[name], value)
 
 
-def test_muon_asks_for_a_newer_torch(monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(OptionsError, match=r"Muon needs torch 2\.9 .*pip install"):
-        build_optimizer(Net(), {"type": "Muon", "lr": LR})
+def test_muon_leaves_depthwise_kernels_to_adamw():
+    network = nn.Conv2d(6, 6, 3, groups=6)
+    optimizer = build_optimizer(network, {"type": "Muon", "lr": LR})
+    assert [group["is_matrix"] for group in optimizer.param_groups] == [False]
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9), (2, 9, 5), (1, 4, 4)])
+def test_orthogonalise_keeps_singular_vectors_and_evens_values(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(x, full_matrices=False)
+    values = u.mT @ orthogonalise(x, 5) @ v.mT
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(values, torch.diag_embed(diagonal), atol=1e-4, rtol=0)
+    assert 0.6 < diagonal.min()
+    assert diagonal.max() < 1.3
 
 
 @pytest.mark.parametrize(
