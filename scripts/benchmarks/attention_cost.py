@@ -4,7 +4,8 @@
 
 Units run in turn; a ratio is the median over the turns, so a machine whose speed drifts disturbs all alike. CPU seconds
 of the process are compared on a CPU, seconds of work waited for on a GPU. "sdpa" is Swin's attention in the usual few
-lines around torch's scaled_dot_product_attention, "ours" is blocks/window_attention.py; ratios are to either. Memory is
+lines around torch's scaled_dot_product_attention, "ours" is blocks/window_attention.py; ratios are to either. "shared"
+is HRIU with one query and one key for its terms (blocks/shared_hriu.py), HRIUSR's default. Memory is
 the most that is held during a pass beyond what was held before: resident on a CPU, allocated on a GPU. bf16 is
 autocast.
 """
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from hriusr.analysis.memory_use import peak_bytes, reset_peak, resident_bytes, synchronize
 from hriusr.blocks.hriu import HRIU
 from hriusr.blocks.relative import AxisGeometry, pair_table
+from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.window_attention import WindowAttention
 from hriusr.blocks.windows import window_merge, window_partition
 
@@ -59,7 +61,9 @@ def candidates(dim: int, window: int, heads: int) -> dict[str, nn.Module]:
         "ours": WindowAttention(dim, window, heads),
         "nm": HRIU(dim, heads, window, terms="nm"),
         "anm": HRIU(dim, heads, window),
+        "shared": SharedHRIU(dim, heads, window),
         "anm full": HRIU(dim, heads, window, tables="full"),
+        "sh. full": SharedHRIU(dim, heads, window, tables="full"),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from results import DATASETS, PROTOCOLS, ROOT, Scores, read_costs, read_scores
 
 STUDY = ROOT / "experiments" / "STUDY.md"
+_TITLES = {"study_muon": "The study", "study": "The same with AdamW", "study_screen": "Quick comparisons"}
 _PREAMBLE = """# The study: HRIUSR and its rivals at equal work
 
 Made by `python scripts/study/study.py table` out of [runs/study](runs/study); don't edit. Networks:
@@ -26,7 +27,7 @@ def write_report() -> Path:
     """Write STUDY.md."""
     costs = read_costs()
     parts = [_PREAMBLE]
-    for protocol, title in (("study", "The study"), ("study_screen", "Quick comparisons")):
+    for protocol, title in _TITLES.items():
         path = PROTOCOLS[protocol]
         lines = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
         parts.append(f"## {title}\n\n[{path.name}](../options/train/{path.name}): {lines[0]}\n")

@@ -1,6 +1,6 @@
 """Results of the study on disk: one JSON a run, one a measured cost; what is done is never done again.
 
-experiments/runs/study/NETWORK_sSEED.json, screen/NETWORK_sSEED.json, costs/NETWORK.json
+experiments/runs/study/NETWORK_sSEED.json, muon/NETWORK_sSEED.json, screen/NETWORK_sSEED.json, costs/NETWORK.json
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "experiments" / "runs" / "study"
-PROTOCOLS = {name: ROOT / "options" / "train" / f"{name}_x2.yml" for name in ("study", "study_screen")}
+PROTOCOLS = {name: ROOT / "options" / "train" / f"{name}_x2.yml" for name in ("study", "study_muon", "study_screen")}
 DATASETS = ("Set5", "Urban100")
 
 
@@ -41,7 +41,7 @@ class Scores:
 
 def results_folder(protocol: str) -> Path:
     """Return where the results of a protocol lie."""
-    return RUNS if protocol == "study" else RUNS / "screen"
+    return RUNS / protocol.removeprefix("study").strip("_")
 
 
 def write_result(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The study: many networks, one protocol, several seeds; each command does what lacks, or makes what is there again.
 
-    python scripts/study/study.py run --gt FOLDER --set5 FOLDER --urban100 FOLDER [--only hriusr] [--seeds 0 1 2]
+    python scripts/study/study.py run --protocol study_muon --gt FOLDER --set5 FOLDER --urban100 FOLDER [--only hriusr] [--seeds 0 1 2]
     python scripts/study/study.py run --protocol study_screen ...      # quick comparisons of designs
     python scripts/study/study.py cost                                 # seconds and memory of networks with results
     python scripts/study/study.py table                                # experiments/STUDY.md

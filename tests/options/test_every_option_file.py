@@ -120,7 +120,7 @@ def test_file_trains_a_step_and_its_test_file_tests_the_result(path, tmp_path, m
     assert summary.iteration == 1
     assert all(0 < value["psnr"] < 100 for value in summary.metrics.values())
     if not test_file.exists():  # scripts/study measures what these have trained
-        assert path.stem in ("study_x2", "study_screen_x2")
+        assert path.stem in ("study_x2", "study_muon_x2", "study_screen_x2")
         return
     run_test(load_options(test_file, is_train=False, overrides=_overrides(test_values, False), **components))
     assert list(Path("results", path.stem).rglob("*.csv"))
