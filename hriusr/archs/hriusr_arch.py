@@ -15,7 +15,11 @@ from hriusr.blocks.hriu_groups import HRIUGroup, HybridBlock
 
 @ARCH_REGISTRY.register()
 class HRIUSR(ResidualNetwork):
-    """Network for any scale and any size of picture. The defaults are HRIUSR-light."""
+    """Network for any scale and any size of picture.
+
+    The defaults are the first design and stay, for the sake of weights that name few arguments; archs/variants.py has
+    the arguments of the sizes to train.
+    """
 
     def __init__(
         self,

@@ -78,6 +78,16 @@ _HAT = {
     "conv_scale": 0.01,
     "upsampler": "pixelshuffle",
 }
+# what scripts/study chose: one HRIU and two convolutions a group, quick to compute and to learn (experiments/STUDY.md)
+_HRIUSR = {
+    "shares_projections": True,
+    "ffn": "gated",
+    "channel_attention": "none",
+    "overlap_ratio": 0,
+    "low_resolution_ratio": 0,
+    "num_convs": 2,
+    "linear_init": "still",
+}
 _HRIUSR_TINY = {"embed_dim": 24, "depths": [2], "num_heads": 2, "low_resolution_depth": 1}
 _HRIUSR_CLASSICAL = {
     "window_size": 16,
@@ -121,14 +131,28 @@ _INVOLUTION_SMALL = {"embed_dim": 144, "depths": [8] * 6, "upsampler": "pixelshu
 _TINY = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 4, "mlp_ratio": 2.0}
 _TINY_SOURCE = "ours, for tests and first tries"
 
-_OURS = "ours, first version; sizes near SwinIR-light, HAT-S, HAT and HAT-L"
+_STUDIED = "ours, the study's design; sizes of a quarter of SwinIR-light and near it"
+_OURS = "ours, first version; sizes near HAT-S, HAT and HAT-L"
 _HRVIT = "ours, after arXiv:2111.01236; sizes near SwinIR-light and HAT-S"
 _MOBILEVIT = "ours, after arXiv:2110.02178; sizes near SwinIR-light and HAT-S"
 _INVOLUTION = "ours, after arXiv:2103.06255; sizes near SwinIR-light and HAT-S"
 
 VARIANTS: dict[str, Variant] = {
     **_sizes("hriusr_tiny", "HRIUSR", _HRIUSR_TINY, {2: (56_796, 19.1)}, _TINY_SOURCE),
-    **_sizes("hriusr_light", "HRIUSR", {}, {2: (902_028, 237.0), 3: (908_523, 111.3), 4: (917_616, 60.2)}, _OURS),
+    **_sizes(
+        "hriusr_fast",
+        "HRIUSR",
+        _HRIUSR | {"embed_dim": 40, "depths": [1] * 4, "num_heads": 2, "mlp_ratio": 2.5},
+        {2: (226_732, 60.0), 3: (232_147, 27.6), 4: (239_728, 16.1)},
+        _STUDIED,
+    ),
+    **_sizes(
+        "hriusr_light",
+        "HRIUSR",
+        _HRIUSR | {"embed_dim": 64, "depths": [1] * 7, "num_heads": 4, "mlp_ratio": 2.0},
+        {2: (897_448, 231.0), 3: (906_103, 104.9), 4: (918_220, 60.3)},
+        _STUDIED,
+    ),
     **_sizes(
         "hriusr_s",
         "HRIUSR",
