@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from results import ROOT, read_costs, read_scores
+from results import MAIN_PROTOCOL, ROOT, read_costs, read_scores
 from torch import nn
 
 from hriusr.archs.weights import network_from_weights
@@ -26,7 +26,7 @@ _CROP_SIDE, _ENLARGEMENT = 96, 3
 
 def write_plots() -> list[Path]:
     """Write the two plots into experiments/."""
-    scores, costs = read_scores("study"), read_costs()
+    scores, costs = read_scores(MAIN_PROTOCOL), read_costs()
     plt.rcParams["svg.hashsalt"] = "hriusr"  # the same file for the same numbers
     seconds = {name: 1e3 * cost["forward"]["seconds"] for name, cost in costs.items()}
     multi_adds = {row.network: row.multi_adds / 1e9 for row in scores}
@@ -61,7 +61,7 @@ def write_crops(names: list[str], seed: int, urban100: Path, work: Path) -> Path
         urban100: folder of the ground truth.
         work: the study's work folder; crops.png is written there, never into the repository: the pictures are not ours.
     """
-    files = [work / "experiments" / f"study_{name}_s{seed}" / "models" / "net_g_latest.pth" for name in names]
+    files = [work / "experiments" / f"{MAIN_PROTOCOL}_{name}_s{seed}" / "models" / "net_g_latest.pth" for name in names]
     networks = [network_from_weights(path).eval() for path in files]
     rows = []
     for picture, (top, left) in CROPS.items():

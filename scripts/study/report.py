@@ -19,7 +19,7 @@ beyond the network.
 
 HRIUSR, and the names with `frame_`, add their output to the enlarged input and start with almost no detail. SwinIR,
 HAT and Swin2SR as published do not, which costs them much in runs as short as these. `frame_swin` and `frame_hat`,
-their blocks in HRIUSR's frame, are the rivals that say something about blocks.
+their blocks in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say something about blocks.
 """
 
 

@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "experiments" / "runs" / "study"
 PROTOCOLS = {name: ROOT / "options" / "train" / f"{name}_x2.yml" for name in ("study", "study_muon", "study_screen")}
+MAIN_PROTOCOL = "study_muon"
 DATASETS = ("Set5", "Urban100")
 
 

@@ -1,6 +1,7 @@
 """The study: many networks, one protocol, several seeds; each command does what lacks, or makes what is there again.
 
-    python scripts/study/study.py run --protocol study_muon --gt FOLDER --set5 FOLDER --urban100 FOLDER [--only hriusr] [--seeds 0 1 2]
+    python scripts/study/study.py run --gt FOLDER --set5 FOLDER --urban100 FOLDER [--only hriusr] [--seeds 0 1 2]
+    python scripts/study/study.py run --protocol study ...             # the same with AdamW
     python scripts/study/study.py run --protocol study_screen ...      # quick comparisons of designs
     python scripts/study/study.py cost                                 # seconds and memory of networks with results
     python scripts/study/study.py table                                # experiments/STUDY.md
@@ -22,7 +23,7 @@ from pathlib import Path
 import yaml
 from cost import measure_costs
 from report import write_report
-from results import PROTOCOLS, ROOT, read_scores, results_folder, write_result
+from results import MAIN_PROTOCOL, PROTOCOLS, ROOT, read_scores, results_folder, write_result
 
 from hriusr.analysis.complexity import count_multi_adds, count_parameters
 from hriusr.archs.registry import build_network
@@ -132,7 +133,7 @@ def run(arguments: argparse.Namespace) -> None:
 def cost(arguments: argparse.Namespace) -> None:
     """Measure the networks named, or those with results of the full protocol."""
     networks, _ = load_networks()
-    wanted = arguments.only or [scores.network for scores in read_scores("study")]
+    wanted = arguments.only or [scores.network for scores in read_scores(MAIN_PROTOCOL)]
     _check_names(wanted, networks)
     measure_costs(networks, wanted, arguments.turns)
 
@@ -153,7 +154,9 @@ def main() -> None:
     run_parser = commands.add_parser("run", help="train what lacks")
     for name in ("gt", "set5", "urban100"):
         run_parser.add_argument(f"--{name}", type=folder, required=True)
-    run_parser.add_argument("--protocol", choices=PROTOCOLS, default="study", help="study_screen: quick comparisons")
+    run_parser.add_argument(
+        "--protocol", choices=PROTOCOLS, default=MAIN_PROTOCOL, help="study_screen: quick comparisons"
+    )
     run_parser.add_argument("--only", nargs="*", help="names of networks.yml; default: all")
     run_parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     run_parser.add_argument("--jobs", type=int, default=1, help="runs at a time, a core each")
