@@ -20,6 +20,7 @@ _QUALITY = {  # options of each encoder
     "libvpx-vp9": {"b": "0", "row-mt": "1", "cpu-used": "3"},
     "libsvtav1": {"preset": "6"},
 }
+_NEVER_REORDERED = 2  # frames; x265 gives times of decoding from a third frame on, before that what lay in memory
 _NOT_KEPT = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "handler_name", "vendor_id")
 
 
@@ -148,7 +149,11 @@ class VideoWriter:
 
     def finish(self) -> None:
         """Encode what the encoder still holds and complete the file."""
-        self._container.mux(self._encoder.encode(None))
+        packets = self._encoder.encode(None)
+        if self.num_frames <= _NEVER_REORDERED:
+            for packet in packets:
+                packet.dts = packet.pts
+        self._container.mux(packets)
         self._container.close()
 
     def abandon(self) -> None:
