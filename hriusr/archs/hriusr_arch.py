@@ -30,7 +30,6 @@ class HRIUSR(ResidualNetwork):
         num_heads: int = 3,
         window_size: int = 8,
         wide_window_size: int = 0,
-        shifts_by_network: bool = False,
         shares_projections: bool = False,
         terms: str = "anm",
         tables: str = "axial",
@@ -69,8 +68,6 @@ class HRIUSR(ResidualNetwork):
             wide_window_size: side of the windows of every second hybrid block, whose keys are squeezed to as many as
                 a window has (a multiple of window_size; embed_dim a multiple of its square): far sight at the same
                 price. 0: all windows are alike.
-            shifts_by_network: every second window of the network is shifted, not of each group, which differs where
-                depths are odd: groups of one block would all have the same borders.
             shares_projections: HRIU's terms share one query and one key (blocks/shared_hriu.py).
             terms: letters of HRIU's score: a attention, n involution, m imprinting.
             tables: relative tables, "axial" or "full".
@@ -116,7 +113,6 @@ class HRIUSR(ResidualNetwork):
                 depth,
                 num_heads,
                 window_size,
-                first_shift=sum(depths[:number]) if shifts_by_network else 0,
                 wide_window_size=wide_window_size,
                 shares_projections=shares_projections,
                 terms=terms,
@@ -139,9 +135,7 @@ class HRIUSR(ResidualNetwork):
                 drop_paths=drop_paths,
                 use_checkpoint=use_checkpoint,
             )
-            for number, (depth, drop_paths) in enumerate(
-                zip(depths, drop_path_rates(drop_path_rate, depths), strict=True)
-            )
+            for depth, drop_paths in zip(depths, drop_path_rates(drop_path_rate, depths), strict=True)
         ]
         multiple = math.lcm(window_size * max(low_resolution_ratio, 1), wide_window_size or 1)
         super().__init__(

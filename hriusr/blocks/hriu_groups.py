@@ -212,7 +212,6 @@ class HRIUGroup(nn.Module):
         num_heads: int,
         window_size: int,
         *,
-        first_shift: int,
         wide_window_size: int,
         shares_projections: bool,
         terms: str,
@@ -235,10 +234,7 @@ class HRIUGroup(nn.Module):
         drop_paths: list[float],
         use_checkpoint: bool,
     ):
-        """Build the group; the arguments are those of hriusr.archs.hriusr_arch.HRIUSR, for one group.
-
-        first_shift: blocks before this group; odd ones of all blocks have shifted windows.
-        """
+        """Build the group; the arguments are those of hriusr.archs.hriusr_arch.HRIUSR, for one group."""
         super().__init__()
         block_options = {"norm": norm, "cab_scale": cab_scale}
         attention_options = {"terms": terms, "tables": tables}
@@ -257,7 +253,7 @@ class HRIUGroup(nn.Module):
 
         def narrow_or_wide_hriu(number: int) -> nn.Module:
             if not wide_window_size:
-                return hriu(first_shift + number)
+                return hriu(number)
             turn, is_wide = divmod(number, 2)
             if not is_wide:
                 return hriu(turn)
