@@ -15,6 +15,7 @@ RUN=quickstart_hriusr_x2
 WEIGHTS="experiments/$RUN/models/net_g_latest.pth"
 SMALL=datasets/demo/test/LR_bicubic/X2/chelseax2.png
 ENLARGED="results/$RUN/chelsea_enlarged.png"
+BETTER="results/$RUN/chelsea_enlarged_by_shipped_weights.png"
 started=$SECONDS
 
 step() {
@@ -31,6 +32,8 @@ step "test on two held-out photographs: options/test/$RUN.yml" \
     "$PYTHON" hriusr/test.py -opt "options/test/$RUN.yml"
 step "enlarging $SMALL" \
     "$PYTHON" -m hriusr.cli upscale "$SMALL" --weights "$WEIGHTS" --output "$ENLARGED" --overwrite
+step "enlarging it by the weights that come along, which were trained on more pictures for longer" \
+    "$PYTHON" -m hriusr.cli upscale "$SMALL" --output "$BETTER" --overwrite
 
 say "done in $((SECONDS - started)) seconds"
 cat <<EOT
@@ -39,6 +42,7 @@ cat <<EOT
   curves      $PYTHON -m tensorboard.main --logdir tb_logger
   test        results/$RUN (report as CSV, JSON and Markdown; pictures)
   enlarged    $ENLARGED, from $SMALL
-Next: your own pictures:  $PYTHON -m hriusr.cli upscale PICTURE_OR_FOLDER --weights $WEIGHTS
+              $BETTER, by the weights that come along
+Next: your own pictures:  $PYTHON -m hriusr.cli upscale PICTURE_OR_FOLDER
       a real training:    datasets/README.md for the data, then options/train/hriusr_light_x2.yml
 EOT

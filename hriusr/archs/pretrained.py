@@ -5,6 +5,7 @@ from pathlib import Path
 from hriusr.errors import WeightsError
 
 DEFAULT = "hriusr_fast_x2"
+_DEFAULT_BEYOND_2 = "hriusr_fast_x4"
 _PACKAGE = Path(__file__).resolve().parents[1]
 # beside the package's modules where it was installed (setup.py), else in the project's own folder
 _FOLDERS = (_PACKAGE / "pretrained_models", _PACKAGE.parent / "experiments" / "pretrained_models")
@@ -18,6 +19,15 @@ def shipped_weights() -> dict[str, Path]:
         if files:
             return {path.stem: path for path in files}
     return {}
+
+
+def default_weights(scale: float | None) -> str:
+    """Name the weights that are taken where none are named.
+
+    Args:
+        scale: wanted factor; None: the network's.
+    """
+    return _DEFAULT_BEYOND_2 if scale is not None and scale > 2 else DEFAULT
 
 
 def find_weights(name: str | Path) -> Path:

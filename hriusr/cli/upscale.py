@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hriusr.archs.pretrained import DEFAULT
+from hriusr.archs.pretrained import DEFAULT, default_weights
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
 from hriusr.errors import HriusrError, OptionsError, ToldByAnotherError
@@ -38,7 +38,8 @@ def upscale(
             "-w",
             "-m",
             help="Network file: .pth or .safetensors, ours, or SwinIR's, HAT's, Swin2SR's, Real-ESRGAN's x4; or a name "
-            f"of those that come along. Given several times, results are averaged. Default: {DEFAULT}.",
+            f"of those that come along. Given several times, results are averaged. Default: {DEFAULT}, or "
+            f"{default_weights(4)} for a --scale above 2.",
             rich_help_panel=_NETWORK,
         ),
     ] = None,
@@ -144,7 +145,7 @@ def upscale(
 
     if workers > 1 and device not in (None, "cpu"):
         raise OptionsError(f"workers (={workers}) share a CPU's cores; for several GPUs use torchrun, without device")
-    names: list[str | Path] = [*(weights or [DEFAULT])]
+    names: list[str | Path] = [*(weights or [default_weights(scale)])]
     given = parse_settings(settings)
     if backend is Backend.onnx:
         from hriusr.exporting.cached import exported_onnx

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hriusr.archs import pretrained
-from hriusr.archs.pretrained import DEFAULT, find_weights, shipped_weights
+from hriusr.archs.pretrained import DEFAULT, default_weights, find_weights, shipped_weights
 from hriusr.archs.weights import network_from_weights
 from hriusr.data.image_io import image_to_tensor, read_image, tensor_to_image
 from hriusr.errors import WeightsError
@@ -23,6 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("name", [DEFAULT, DEFAULT.removeprefix("hriusr_"), DEFAULT.replace("_", "-")])
 def test_default_is_found_by_each_of_its_names(name):
     assert network_from_weights(find_weights(name)).upscale == 2
+
+
+@pytest.mark.parametrize(("wanted", "scale"), [(None, 2), (1.5, 2), (2, 2), (2.1, 4), (4, 4)])
+def test_default_is_of_the_scale_that_is_wanted(wanted, scale):
+    assert network_from_weights(find_weights(default_weights(wanted))).upscale == scale
 
 
 def test_every_file_has_a_card():
