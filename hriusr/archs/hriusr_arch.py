@@ -62,7 +62,7 @@ class HRIUSR(ResidualNetwork):
             upscale: scale s: 1, 2, 3, 4, 8.
             in_chans: channels of the picture; 3 for RGB, 1 for grey.
             embed_dim: channels C of the features; a multiple of num_heads.
-            depths: hybrid blocks of each residual group; 0 leaves its convolutions alone.
+            depths: hybrid blocks of each residual group; a group of 0 is convolutions only.
             num_heads: heads of every attention.
             window_size: side of a window, pixels of the low-resolution picture.
             wide_window_size: side of the windows of every second hybrid block, whose keys are squeezed to as many as

@@ -70,6 +70,7 @@ def test_every_parameter_gets_a_gradient():
         {"resampling": "merging"},
         {"resampling": "conv"},
         {"num_convs": 2},
+        {"depths": [0]},
         {"norm": "instance"},
         {"upsampler": "pixelshuffle"},
         {"num_feat": 32, "upsampler": "pixelshuffle"},
