@@ -2,7 +2,7 @@
 
     import hriusr.spandrel_plugin
     hriusr.spandrel_plugin.install()
-    model = spandrel.ModelLoader().load_from_file("hriusr_light_short_x2.safetensors")
+    model = spandrel.ModelLoader().load_from_file("hriusr_fast_x2.safetensors")
 
 spandrel finds a network by its tensors only. A file that `hriusr convert` or save_weights wrote says its network by a
 marker among them (archs/marker.py); for others shapes have to do, and what they leave open goes to the log. SwinIR, HAT

@@ -20,7 +20,7 @@ plugin = pytest.importorskip("hriusr.spandrel_plugin")
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid", "ignore:__floordiv__")
 
-SHIPPED = Path(__file__).resolve().parents[1] / "experiments/pretrained_models/hriusr_light_short_x2.safetensors"
+SHIPPED = Path(__file__).resolve().parents[1] / "experiments/pretrained_models/hriusr_fast_x2.safetensors"
 TINY = {row.type: row.network_opt() for name, row in VARIANTS.items() if name.endswith("_tiny_x2")}
 
 
