@@ -16,7 +16,7 @@ from hriusr.options.inheritance import read_with_bases
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "options").rglob("*.yml"))
 # files without a network are for others to inherit
-RUNNABLE = [path for path in FILES if "upscale" in read_with_bases(path).values.get("network_g", {})]
+RUNNABLE = [path for path in FILES if {"type", "upscale"} <= read_with_bases(path).values.get("network_g", {}).keys()]
 
 
 def _make_what_it_names(values: dict, root: Path) -> None:
