@@ -5,7 +5,7 @@
 Units run in turn; a ratio is the median over the turns, so a machine whose speed drifts disturbs all alike. CPU seconds
 of the process are compared on a CPU, seconds of work waited for on a GPU. "sdpa" is Swin's attention in the usual few
 lines around torch's scaled_dot_product_attention, "ours" is blocks/window_attention.py; ratios are to either. "shared"
-is HRIU with one query and one key for its terms (blocks/shared_hriu.py), HRIUSR's default. Memory is
+is HRIU with one query and one key for its terms (blocks/shared_hriu.py), as in HRIUSR-fast. Memory is
 the most that is held during a pass beyond what was held before: resident on a CPU, allocated on a GPU. bf16 is
 autocast.
 """
