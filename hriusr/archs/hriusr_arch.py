@@ -72,7 +72,8 @@ class HRIUSR(ResidualNetwork):
             terms: letters of HRIU's score: a attention, n involution, m imprinting.
             tables: relative tables, "axial" or "full".
             renorm: "softmax" or "l2".
-            ffn: feed-forward parts: "plain", or "gated" (one half of the hidden channels gates the other).
+            ffn: feed-forward parts: "plain", "gated" (one half of the hidden channels gates the other), or "none": the
+                convolutions that close a group do their work.
             mlp_ratio: hidden channels of the feed-forward parts, in parts of embed_dim; gated: of each half.
             ffn_kernel_size: side of their depth-wise convolution, pixels; 0 for none (not gated).
             channel_attention: "local", "global" (HAT's; tiles then differ from the whole picture) or "none".

@@ -25,7 +25,7 @@ from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
 
 CHANNEL_ATTENTIONS = ("local", "global", "none")
-FEED_FORWARDS = ("plain", "gated")
+FEED_FORWARDS = ("plain", "gated", "none")
 _SLOPE = 0.2  # of LeakyReLU
 
 
@@ -100,8 +100,8 @@ def build_channel_attention(
     raise ValueError(f"channel_attention (={kind!r}) must be one of {', '.join(CHANNEL_ATTENTIONS)}")
 
 
-def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -> nn.Module:
-    """Make a feed-forward part, (B, H, W, C) -> the same.
+def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -> nn.Module | None:
+    """Make a feed-forward part, (B, H, W, C) -> the same, or None.
 
     Args:
         kind: one of FEED_FORWARDS.
@@ -114,6 +114,8 @@ def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -
     """
     if kind == "gated":
         return GatedConvMlp(dim, hidden_dim, kernel_size)
+    if kind == "none":
+        return None
     if kind == "plain":
         return ConvMlp(dim, hidden_dim, kernel_size) if kernel_size else Mlp(dim, hidden_dim)
     raise ValueError(f"ffn (={kind!r}) must be one of {', '.join(FEED_FORWARDS)}")
@@ -127,7 +129,7 @@ class HybridBlock(nn.Module):
         attention: (B, H, W, C) -> (B, H, W, C).
         cab: (B, C, H, W) -> (B, C, H, W), or None.
         cab_scale: what the learned scale of each of cab's channels starts at.
-        feed_forward: (B, H, W, C) -> (B, H, W, C).
+        feed_forward: (B, H, W, C) -> (B, H, W, C), or None.
         norm: "layer" or "instance".
         drop_path: probability that a sample skips a branch in training.
     """
@@ -139,7 +141,7 @@ class HybridBlock(nn.Module):
         cab: nn.Module | None,
         *,
         cab_scale: float,
-        feed_forward: nn.Module,
+        feed_forward: nn.Module | None,
         norm: str,
         drop_path: float,
     ):
@@ -148,7 +150,7 @@ class HybridBlock(nn.Module):
         self.attention = attention
         self.cab = cab
         self.cab_scale = None if cab is None else nn.Parameter(torch.full((dim,), float(cab_scale)))
-        self.norm2 = build_norm(norm, dim)
+        self.norm2 = None if feed_forward is None else build_norm(norm, dim)
         self.ffn = feed_forward
         self.drop_path = DropPath(drop_path)
 
@@ -159,11 +161,13 @@ class HybridBlock(nn.Module):
         if self.cab is not None:
             mixed = mixed + self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
         x_BHWC = x_BHWC + self.drop_path(mixed)
+        if self.ffn is None:
+            return x_BHWC
         return x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
 
     def quieten(self) -> None:
         """Let attention and feed-forward part start by adding nothing, with the gradient of what they could add."""
-        for last in (self.attention.project_out, self.ffn.fc2):
+        for last in (self.attention.project_out, *(() if self.ffn is None else (self.ffn.fc2,))):
             nn.init.zeros_(last.weight)
 
     def look_near(self) -> None:
@@ -264,7 +268,7 @@ class HRIUGroup(nn.Module):
                 dim, num_heads, window_size, squeeze_ratio=ratio, shift_size=shift_size, **attention_options
             )
 
-        def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module:
+        def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module | None:
             return build_feed_forward(kind, dim, int(dim * mlp_ratio), kernel_size)
 
         self.use_checkpoint = use_checkpoint
