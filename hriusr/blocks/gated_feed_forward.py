@@ -3,11 +3,17 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hriusr.blocks.attention_core import computes_in_place, computing_dtype
 from hriusr.blocks.swin_groups import channels_first, channels_last
+
+_STRIP_BYTES = 1 << 20  # hidden features of one half at a time without gradients: they stay in the L2 cache of a core
 
 
 class GatedConvMlp(nn.Module):
     """Linear into two halves; one goes through a depth-wise convolution and GELU and gates the other; Linear.
+
+    On a CPU without gradients it goes by strips of rows: the hidden features, several times the map, then never leave
+    the cache. The strips overlap by what the convolution reaches, so every value is the whole map's.
 
     Args:
         dim: channels C in and out.
@@ -25,5 +31,26 @@ class GatedConvMlp(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); the caller adds the residual."""
-        gate, value = self.fc1(x_BHWC).chunk(2, -1)
-        return self.fc2(F.gelu(channels_last(self.depthwise(channels_first(gate)))) * value)
+        batch, height, width, _ = x_BHWC.shape
+        if not computes_in_place(x_BHWC):
+            return self._run(x_BHWC, 0, height)
+        row_bytes = batch * width * self.fc2.in_features * computing_dtype(x_BHWC).itemsize
+        strip = max(_STRIP_BYTES // row_bytes, 1)
+        if height <= strip:
+            return self._run(x_BHWC, 0, height)
+        y_BHWC = None
+        for top in range(0, height, strip):
+            rows = self._run(x_BHWC, top, min(top + strip, height))
+            if y_BHWC is None:
+                y_BHWC = rows.new_empty(x_BHWC.shape)
+            y_BHWC[:, top : top + strip] = rows
+        return y_BHWC
+
+    def _run(self, x_BHWC: Tensor, top: int, bottom: int) -> Tensor:
+        """Return the rows from top to before bottom."""
+        reach = self.depthwise.padding[0]
+        first, last = max(top - reach, 0), min(bottom + reach, x_BHWC.shape[1])
+        (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
+        gate = F.linear(x_BHWC[:, first:last], gate_weight, gate_bias)
+        gate = channels_last(self.depthwise(channels_first(gate)))[:, top - first : bottom - first]
+        return self.fc2(F.gelu(gate) * F.linear(x_BHWC[:, top:bottom], value_weight, value_bias))
