@@ -32,8 +32,8 @@ class AttentionPlan:
     """What the projections hold and how offsets are read.
 
     Args:
-        parts: what each projection holds, in order: "q1", "q2" at the targets, "k1", "k3", "value" at the sources. q1
-            and k1 come together; "value" is always there.
+        parts: what each projection holds, in order: "q1", "q2" at the targets, "k1", "k3", "value" at the sources;
+            "q1 q2" is one query for both. q1 and k1 come together; "value" is always there.
         num_heads: h.
         head_dim: d.
         rows: geometry along the vertical axis.
@@ -61,7 +61,8 @@ class AttentionPlan:
     @cached_property
     def where(self) -> dict[str, tuple[int, int]]:
         """Return name of a part -> number of its projection, place in it."""
-        return {name: (t, k) for t, names in enumerate(self.parts) for k, name in enumerate(names)}
+        places = (((t, k), part) for t, parts in enumerate(self.parts) for k, part in enumerate(parts))
+        return {name: place for place, part in places for name in part.split()}
 
     def split(self, projections: Sequence[Tensor]) -> dict[str, Tensor]:
         """View projections as (m, cells, h, d) by name."""
@@ -124,7 +125,11 @@ class WindowBuffers:
 
     def new(self, *shape: int) -> Tensor:
         """Return zeros (B, *shape)."""
-        return self.like.new_zeros(self.num_windows * self.plan.num_heads, *shape)
+        return self.empty(*shape).zero_()
+
+    def empty(self, *shape: int) -> Tensor:
+        """Return room (B, *shape) that something else fills."""
+        return self.like.new_empty(self.num_windows * self.plan.num_heads, *shape)
 
     def by_window(self, x_B: Tensor) -> Tensor:
         """View B as (h, m)."""
@@ -219,7 +224,7 @@ class _Frame(WindowBuffers):
             self.imprinting_product, views = self.product(self.imprinting_term, tables.imprinting)
             # what imprinting adds for each target row, and each target column
             self.row_hmpN, self.column_hmpN = (
-                self.by_window(self.new(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
+                self.by_window(self.empty(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
             )
             self.imprinted = [
                 (to_hmpN.unflatten(3, self.imprinting_term.cells), view_hmyxp.permute(0, 1, 4, 2, 3))
@@ -229,7 +234,7 @@ class _Frame(WindowBuffers):
     @cached_property
     def scores(self) -> Tensor:
         """Room for scores, (B, P, N)."""
-        return self.new(self.plan.num_targets, self.plan.num_sources)
+        return self.empty(self.plan.num_targets, self.plan.num_sources)
 
 
 class WindowScorer:

@@ -101,7 +101,7 @@ class _AttendByParts(torch.autograd.Function):
             sums = _TableGradients(plan, RelativeTables(*tensors[:3]))
             for part in _parts(len(dy_MPC), plan, weights.itemsize):
                 part_weights = _weights_of(part, weights, plan)
-                to = plan.split([x[part] for x in gradients])
+                to = _PartGradients(plan, [x[part] for x in gradients])
                 sums.add(plan.split([x[part] for x in projections]), part_weights, dy_MPC[part], to)
         return None, None, *sums.gradients(), *gradients
 
@@ -119,12 +119,29 @@ class _BackwardFrame(WindowBuffers):
         self.value_mNhd = self.cells_first(self.value_BNc)
         self.dy_BPc = self.new(plan.num_targets, aligned(plan.head_dim, self.like.dtype))
         self.dy_mPhd = self.cells_first(self.dy_BPc)
-        self.dscores_BPN = self.new(plan.num_targets, plan.num_sources)
+        self.dscores_BPN = self.empty(plan.num_targets, plan.num_sources)
         # entries that are read have one reader each; the others stay 0
         if has_involution:
             self.involution = self.product(self.involution_term, tables.involution)
         if has_imprinting:
             self.imprinting = self.product(self.imprinting_term, tables.imprinting)
+
+
+class _PartGradients:
+    """Where the gradients of some windows' parts go; what terms share gets the sum of theirs."""
+
+    def __init__(self, plan: AttentionPlan, projections: Sequence[Tensor]) -> None:
+        self._where, self._parts = plan.where, plan.split(projections)
+        self._written: set[tuple[int, int]] = set()
+
+    def write(self, name: str, gradient: Tensor) -> None:
+        """Take the gradient of a part, (m, cells, h, d), or cells as rows and columns."""
+        to, place = self._parts[name].unflatten(1, gradient.shape[1:-2]), self._where[name]
+        if place in self._written:
+            to += gradient
+        else:
+            to.copy_(gradient)
+            self._written.add(place)
 
 
 class _TableGradients:
@@ -140,7 +157,7 @@ class _TableGradients:
         self._frames: dict[int, _BackwardFrame] = {}
 
     def add(
-        self, parts: Mapping[str, Tensor], weights_BPN: Tensor, dy_mPC: Tensor, gradients: Mapping[str, Tensor]
+        self, parts: Mapping[str, Tensor], weights_BPN: Tensor, dy_mPC: Tensor, gradients: _PartGradients
     ) -> None:
         """Write the gradients of some windows' parts, and add up those of the tables."""
         plan, num_windows = self.plan, len(dy_mPC)
@@ -149,7 +166,7 @@ class _TableGradients:
         frame = self._frames[num_windows]
         frame.value_mNhd.copy_(parts["value"])
         frame.dy_mPhd.copy_(dy_mPC.unflatten(-1, (plan.num_heads, plan.head_dim)))
-        gradients["value"].copy_(frame.cells_first(torch.bmm(weights_BPN.transpose(1, 2), frame.dy_BPc)))
+        gradients.write("value", frame.cells_first(torch.bmm(weights_BPN.transpose(1, 2), frame.dy_BPc)))
         ds_BPN = torch.bmm(frame.dy_BPc, frame.value_BNc.transpose(1, 2), out=frame.dscores_BPN)
         torch._softmax_backward_data(ds_BPN, weights_BPN, -1, ds_BPN.dtype, grad_input=ds_BPN)
         sum_hPN = self.sums.bias_hPN
@@ -162,7 +179,7 @@ class _TableGradients:
             to_sources = ds_BPN if shared == "q1" else ds_BPN.transpose(1, 2)
             gradient_BNc = torch.bmm(to_sources, other.vectors_BNc)
             if frame.num_shared:
-                gradients[shared].copy_(frame.cells_first(gradient_BNc)).mul_(plan.scale)
+                gradients.write(shared, frame.cells_first(gradient_BNc) * plan.scale)
             self._add_axial(frame, number, parts, gradient_BNc, gradients)
         for number, term in frame.full_terms.items():
             self._add_full(frame, number, term, parts, gradients)
@@ -173,7 +190,7 @@ class _TableGradients:
         number: int,
         parts: Mapping[str, Tensor],
         gradient_BNc: Tensor,
-        gradients: Mapping[str, Tensor],
+        gradients: _PartGradients,
     ) -> None:
         """From what flows to a term's readers to its vectors and its table."""
         if self.tables.axial(number) is None:
@@ -185,7 +202,7 @@ class _TableGradients:
         sum_hdT = self.sums[number]
         sum_hdT += torch.bmm(by_head(parts[name]).transpose(1, 2), dproduct_hST)
         dx_hSc = torch.bmm(dproduct_hST, self.transposed[number - 1])
-        gradients[name].copy_(frame.cells_first(dx_hSc.unflatten(1, (frame.num_windows, -1)).flatten(0, 1)))
+        gradients.write(name, frame.cells_first(dx_hSc.unflatten(1, (frame.num_windows, -1)).flatten(0, 1)))
 
     def _add_full(
         self,
@@ -193,7 +210,7 @@ class _TableGradients:
         number: int,
         term: FullTerm,
         parts: Mapping[str, Tensor],
-        gradients: Mapping[str, Tensor],
+        gradients: _PartGradients,
     ) -> None:
         """From what flows to the scores to a full table's vectors and to itself."""
         cells, name = frame.terms[number].cells, PARTS[number]
@@ -203,7 +220,7 @@ class _TableGradients:
         sum_HdE += torch.bmm(term.vectors_HSd.transpose(1, 2), term.product_HSE)
         dx_HSd = torch.bmm(term.product_HSE, self.transposed[number - 1].flatten(0, 1))
         dx_hxmyd = dx_HSd.unflatten(1, (frame.num_windows, cells[0])).unflatten(0, (frame.plan.num_heads, cells[1]))
-        gradients[name].unflatten(1, cells).copy_(frame.by_column(dx_hxmyd))
+        gradients.write(name, frame.by_column(dx_hxmyd))
 
     def gradients(self) -> list[Tensor | None]:
         """Return the gradients of the tables as they were given."""

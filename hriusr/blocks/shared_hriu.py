@@ -63,13 +63,14 @@ class SharedHRIU(nn.Module):
         self.source_side, self.target_side = window_size, window_size * squeeze_ratio
         axis = AxisGeometry(self.source_side, self.target_side)
         self.scores = RelativeScores(num_heads, dim // num_heads, axis, axis, terms, tables)
-        targets = ("q1",) * ("a" in terms) + ("q2",) * ("n" in terms)
-        sources = ("k1",) * ("a" in terms) + ("k3",) * ("m" in terms) + ("value",)
-        both = (targets, sources) if targets else (sources,)
+        query = " ".join(["q1"] * ("a" in terms) + ["q2"] * ("n" in terms))
+        key = " ".join(["k1"] * ("a" in terms) + ["k3"] * ("m" in terms))
+        sources = (key, "value") if key else ("value",)
+        both = ((query,), sources) if query else (sources,)
         self.plan = AttentionPlan(both, num_heads, dim // num_heads, axis, axis, self.scores.scale)
         self.squeezed_dim = dim // squeeze_ratio**2
-        self.num_key_parts = 1 + ("a" in terms or "m" in terms)
-        self.query = nn.Linear(dim, dim) if "a" in terms or "n" in terms else None
+        self.num_key_parts = len(sources)
+        self.query = nn.Linear(dim, dim) if query else None
         self.key_value = nn.Linear(dim, self.squeezed_dim * self.num_key_parts)
         self.project_out = nn.Linear(dim, dim)
         if not 0 <= shift_size < window_size:
@@ -90,18 +91,12 @@ class SharedHRIU(nn.Module):
             tables = self.scores.prepare(dtype)
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
-            query = None if self.query is None else self.query(x_MPC)
-            *keys, value = self._squeeze(self.key_value(x_MPC))
-            parts = {"q1": query, "q2": query, "k1": keys[0] if keys else None, "k3": keys[-1] if keys else None}
-            parts |= {"value": value}
+            projections = [self._squeeze(self.key_value(x_MPC))]
+            if self.query is not None:
+                projections.insert(0, self.query(x_MPC))
             if by_parts is not None:
-                projections = [_join([parts[name] for name in names]) for names in self.plan.parts]
                 return self.project_out(by_parts(projections, numbers))
-            heads = {
-                name: parts[name].unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                for names in self.plan.parts
-                for name in names
-            }
+            heads = {name: part.transpose(1, 2) for name, part in self.plan.split(projections).items()}
             score = self.scores(*(heads.get(name) for name in ("q1", "q2", "k1", "k3")), tables)
             y_MhPd = attend_shifted(*score[:2], heads["value"], score.bias, self.regions, numbers, grid)
             return self.project_out(y_MhPd.transpose(1, 2).flatten(2))
@@ -110,15 +105,10 @@ class SharedHRIU(nn.Module):
         side = (self.target_side, self.target_side)
         return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
 
-    def _squeeze(self, parts_MPK: Tensor) -> tuple[Tensor, ...]:
-        """Return keys and values of the cells, (M, N, C) each: channel = (squeezed channel, row, column)."""
+    def _squeeze(self, parts_MPK: Tensor) -> Tensor:
+        """Return keys and values of the cells, (M, N, k C): channel = (part, squeezed channel, row, column)."""
         if self.squeeze_ratio == 1:
-            return parts_MPK.chunk(self.num_key_parts, -1)
+            return parts_MPK
         side, ratio = self.source_side, self.squeeze_ratio
         cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
-        cells = cells.unflatten(-1, (self.num_key_parts, self.squeezed_dim))
-        return cells.permute(5, 0, 1, 3, 6, 2, 4).flatten(4).flatten(2, 3).unbind(0)
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        return cells.permute(0, 1, 3, 5, 2, 4).flatten(3).flatten(1, 2)

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from hriusr.blocks import cpu_attention, hriu, overlap_attention, overlap_hriu, window_attention
+from hriusr.blocks import cpu_attention, hriu, overlap_attention, overlap_hriu, shared_hriu, window_attention
 from hriusr.blocks.hriu import HRIU
 from hriusr.blocks.overlap_attention import OCAB
 from hriusr.blocks.overlap_hriu import OverlapHRIU
+from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.window_attention import WindowAttention
 
-MODULES = (hriu, overlap_attention, overlap_hriu, window_attention)
+MODULES = (hriu, overlap_attention, overlap_hriu, shared_hriu, window_attention)
 UNITS = {
     "hriu": lambda: HRIU(8, 2, (4, 2)),
     "hriu shifted": lambda: HRIU(8, 2, 4, shift_size=2),
@@ -23,6 +24,11 @@ UNITS = {
     "overlapping full": lambda: OverlapHRIU(8, 2, 4, 0.5, tables="full"),
     "shrinking": lambda: HRIU(8, 2, 4, 2, out_dim=6, shift_size=2),
     "growing": lambda: HRIU(8, 2, 2, 4),
+    "shared": lambda: SharedHRIU(8, 2, 4, shift_size=2),
+    "shared m": lambda: SharedHRIU(8, 2, 4, terms="m"),
+    "shared n": lambda: SharedHRIU(8, 2, 4, terms="n"),
+    "shared full": lambda: SharedHRIU(8, 2, 4, tables="full"),
+    "shared squeezed": lambda: SharedHRIU(8, 2, 2, squeeze_ratio=2, shift_size=1),
     "plain": lambda: WindowAttention(8, 4, 2, shift_size=2),
     "overlapping": lambda: OverlapHRIU(8, 2, 4, 0.5),
     "overlapping m": lambda: OverlapHRIU(8, 2, 4, 0.5, terms="m"),
@@ -54,7 +60,7 @@ def test_parts_equal_the_whole_forward_and_backward(name, windows_at_once, monke
         torch.testing.assert_close(part, one)
 
 
-@pytest.mark.parametrize("name", ["hriu shifted", "plain", "overlapping", "ocab"])
+@pytest.mark.parametrize("name", ["hriu shifted", "shared", "plain", "overlapping", "ocab"])
 def test_gradients_in_bf16_stay_close(name):
     unit = UNITS[name]()
     x = torch.randn(2, 8, 12, 8, requires_grad=True)

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from hriusr.blocks.drop_path import DropPath, drop_path_rates
+from hriusr.blocks import gated_feed_forward
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.gated_feed_forward import GatedConvMlp
 
 
 def test_mlp_equals_its_formula():
@@ -21,6 +23,30 @@ def test_mlp_dropout_acts_in_training_only():
     assert not torch.equal(mlp(x), mlp(x))
     mlp.eval()
     assert torch.equal(mlp(x), mlp(x))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_gated_mlp_equals_its_formula(kernel_size):
+    mlp = GatedConvMlp(6, 10, kernel_size)
+    x_BHWC = torch.randn(2, 7, 5, 6)
+    hidden_BCHW = mlp.fc1(x_BHWC).permute(0, 3, 1, 2)
+    gate = torch.nn.functional.gelu(mlp.depthwise(hidden_BCHW[:, :10]))
+    expected = mlp.fc2((gate * hidden_BCHW[:, 10:]).permute(0, 2, 3, 1))
+    torch.testing.assert_close(mlp(x_BHWC), expected)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("strip", [1, 2, 3, 7])
+def test_gated_mlp_by_strips_equals_the_whole(monkeypatch, kernel_size, strip):
+    mlp = GatedConvMlp(6, 10, kernel_size)
+    x_BHWC = torch.randn(2, 7, 5, 6)
+    expected = mlp(x_BHWC)  # with gradients: the whole map
+    monkeypatch.setattr(gated_feed_forward, "_STRIP_BYTES", strip * 2 * 5 * 10 * 4)
+    tops = []
+    monkeypatch.setattr(mlp, "_run", lambda x, top, bottom: tops.append(top) or GatedConvMlp._run(mlp, x, top, bottom))
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(x_BHWC), expected)
+    assert tops == list(range(0, 7, strip))
 
 
 def test_mlp_without_hidden_features_is_refused():
