@@ -156,9 +156,7 @@ class _TableGradients:
         self.transposed = [None if x is None else padded(x.transpose(-1, -2).contiguous()) for x in self.tables[1:]]
         self._frames: dict[int, _BackwardFrame] = {}
 
-    def add(
-        self, parts: Mapping[str, Tensor], weights_BPN: Tensor, dy_mPC: Tensor, gradients: _PartGradients
-    ) -> None:
+    def add(self, parts: Mapping[str, Tensor], weights_BPN: Tensor, dy_mPC: Tensor, gradients: _PartGradients) -> None:
         """Write the gradients of some windows' parts, and add up those of the tables."""
         plan, num_windows = self.plan, len(dy_mPC)
         if num_windows not in self._frames:

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
+from hriusr.data.image_io import image_size
 from hriusr.data.lq_degradation import LqDegradation
 from hriusr.data.matlab_resize import downsample
 from hriusr.data.picture_cache import build_cache
@@ -44,7 +45,7 @@ class PairedImageDataset(Dataset):
             use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y, grey),
             mean, std, lq_on_the_fly, lq_noise, lq_jpeg_quality (see lq_degradation.py), cache (none, memory, disk),
             recursive (also pictures of the folders below dataroot_gt), enlarge_small (small gt are enlarged to gt_size,
-            as HAT does with ImageNet).
+            as HAT does with ImageNet), skip_small (in training they are left out; of files, not of lmdb).
 
     Raises:
         DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
@@ -61,6 +62,8 @@ class PairedImageDataset(Dataset):
         self.lq_folder = None if opt.get("lq_on_the_fly") else opt.get("dataroot_lq")
         self._refuse_options()
         self.pairs = self._find_pairs()
+        if self.is_training and opt.get("skip_small") and not self.enlarge_small:
+            self.pairs = self._large_enough(self.pairs)
         self._read_gt = picture_reader(opt, opt["dataroot_gt"])
         self._read_lq = picture_reader(opt, self.lq_folder)
         self.cache = build_cache(opt, self._load_whole, len(self.pairs), self.name)
@@ -112,6 +115,8 @@ class PairedImageDataset(Dataset):
             raise DataError(f"dataset {self.opt.get('name')} needs dataroot_gt: give the folder of the ground truth")
         if self.opt.get("lq_on_the_fly") and self.opt.get("dataroot_lq"):
             logger.warning("dataset %s: dataroot_lq is ignored because lq_on_the_fly is set", self.name)
+        if self.opt.get("skip_small") and uses_lmdb(self.opt):
+            raise DataError(f"skip_small of dataset {self.name} is for files: leave small pictures out of the database")
         if self.is_training and not self.gt_size:
             raise DataError(f"dataset {self.name} needs gt_size: give the side of the training patch, such as 128")
         for gt_size in (size for size in self._patch_sizes() if size % self.scale):
@@ -141,6 +146,19 @@ class PairedImageDataset(Dataset):
             if self.opt.get(key) not in (None, "{}"):
                 logger.warning("dataset %s: %s is ignored with io_backend lmdb", self.name, key)
         return paired_keys(self.opt["dataroot_gt"], self.lq_folder)
+
+    def _large_enough(self, pairs: list[PicturePair]) -> list[PicturePair]:
+        """Leave out what no patch can be cut from."""
+        needed = max(self._patch_sizes())
+        kept = [pair for pair in pairs if min(image_size(pair.gt)) >= needed]
+        if not kept:
+            raise DataError(f"all pictures of dataset {self.name} are smaller than gt_size (={needed}): lower gt_size")
+        if num_small := len(pairs) - len(kept):
+            logger.warning(
+                "dataset %s: %d of %d pictures are smaller than gt_size (=%d): left out",
+                *(self.name, num_small, len(pairs), needed),
+            )
+        return kept
 
     def _load_gt(self, pair: PicturePair) -> np.ndarray:
         """Read a ground truth; one that lq is to be made from is cropped to a multiple of the scale."""
@@ -184,7 +202,7 @@ class PairedImageDataset(Dataset):
         if min(gt_HWC.shape[:2]) < gt_size:
             raise DataError(
                 f"{pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is smaller than gt_size (={gt_size}): "
-                "take it out of the dataset, or lower gt_size"
+                "set skip_small: true to leave such pictures out, or lower gt_size"
             )
         lq_size = gt_HWC.shape[0] // self.scale, gt_HWC.shape[1] // self.scale
         window = Window(*choose_corner(lq_size, patch, generator), patch, patch)

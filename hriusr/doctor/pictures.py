@@ -203,11 +203,12 @@ def _note_pictures(audit: Audit, dataset_opt: Mapping[str, Any], report: Report)
     group = _Grouped(audit, report)
     gt_size = int(dataset_opt.get("gt_size") or 0) if audit.is_training else 0
     if gt_size and not dataset_opt.get("enlarge_small") and dataset_opt["type"] not in _ENLARGING:
+        is_left_out = bool(dataset_opt.get("skip_small"))
         group.note(
-            "error",
+            "note" if is_left_out else "error",
             lambda facts: facts.size is not None and min(facts.size) < gt_size,
-            f"are smaller than gt_size (={gt_size}), so that no patch fits",
-            "take them out, lower gt_size, or set enlarge_small: true",
+            f"are smaller than gt_size (={gt_size}), so that no patch fits" + ": left out" * is_left_out,
+            "" if is_left_out else "lower gt_size, or set skip_small: true to leave them out",
         )
     group.note("warning", lambda facts: facts.is_flat, "are of one colour or nearly so", "take them out")
     if audit.is_training:

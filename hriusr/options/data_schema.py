@@ -94,3 +94,6 @@ class DatasetOptions(KernelOptions):
     enlarge_small: bool = Field(
         False, description="Enlarge a gt smaller than gt_size, as HAT does with ImageNet. hriusr's own key."
     )
+    skip_small: bool = Field(
+        False, description="In training, leave out gt smaller than gt_size, with a warning. hriusr's own key."
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import random
+import shutil
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -253,6 +254,21 @@ def test_picture_smaller_than_the_patch_is_named(folders, changed):
     changed = {"gt_size": 80} | changed
     with pytest.raises(DataError, match=r"astronaut\.png \(96x72\) is smaller than gt_size \(=80\).*lower gt_size"):
         PairedImageDataset(options(folders, "train", **changed))[0]
+
+
+@pytest.mark.parametrize("changed", [{}, {"dataroot_lq": None}, {"cache": "memory"}])
+def test_pictures_smaller_than_the_patch_are_left_out_on_demand(folders, tmp_path, changed, caplog):
+    shutil.copytree(folders / "gt", tmp_path / "gt")
+    shutil.copytree(folders / "lq", tmp_path / "lq")
+    write_image(tmp_path / "gt" / "small.png", read_image(folders / "gt" / "chelsea.png")[:30])
+    write_image(tmp_path / "lq" / "small.png", read_image(folders / "lq" / "chelsea.png")[:15])
+    dataset = PairedImageDataset(options(tmp_path, "train", gt_size=32, skip_small=True, **changed))
+    names = {Path(pair.gt).name for pair in dataset.pairs}
+    assert names == {path.name for path in (folders / "gt").iterdir()}
+    assert f"1 of {len(names) + 1} pictures are smaller than gt_size (=32): left out" in caplog.text
+    assert dataset[len(names) - 1]["gt"].shape[1:] == (32, 32)
+    with pytest.raises(DataError, match=r"all pictures .* are smaller than gt_size \(=500\)"):
+        PairedImageDataset(options(tmp_path, "train", gt_size=500, skip_small=True, **changed))
 
 
 @pytest.mark.parametrize(
