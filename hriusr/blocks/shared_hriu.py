@@ -10,7 +10,6 @@ what one of side w does, and the offsets are HRIU's of a source window that grow
 Shapes: B batch, C channels, H W pixels, M windows, h heads, d head channels, P target cells (r w)², N source cells w².
 """
 
-import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hriusr.blocks.drop_path import DropPath, drop_path_rates
 from hriusr.blocks import gated_feed_forward
+from hriusr.blocks.drop_path import DropPath, drop_path_rates
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.gated_feed_forward import GatedConvMlp
 
