@@ -63,7 +63,7 @@ class HRIUSR(ResidualNetwork):
             in_chans: channels of the picture; 3 for RGB, 1 for grey.
             embed_dim: channels C of the features; a multiple of num_heads.
             depths: hybrid blocks of each residual group; a group of 0 is convolutions only.
-            num_heads: heads of every attention.
+            num_heads: heads of every attention; 0 leaves attention out: blocks are feed-forward parts alone.
             window_size: side of a window, pixels of the low-resolution picture.
             wide_window_size: side of the windows of every second hybrid block, whose keys are squeezed to as many as
                 a window has (a multiple of window_size; embed_dim a multiple of its square): far sight at the same
@@ -139,6 +139,8 @@ class HRIUSR(ResidualNetwork):
             for depth, drop_paths in zip(depths, drop_path_rates(drop_path_rate, depths), strict=True)
         ]
         multiple = math.lcm(window_size * max(low_resolution_ratio, 1), wide_window_size or 1)
+        if num_heads == 0 and channel_attention != "local":
+            multiple = 1  # nothing goes by windows
         super().__init__(
             nn.Sequential(*groups),
             body_name="groups",

@@ -122,11 +122,11 @@ def build_feed_forward(kind: str, dim: int, hidden_dim: int, kernel_size: int) -
 
 
 class HybridBlock(nn.Module):
-    """x += attention(n) + scale * cab(n) with n = norm x; then x += feed-forward(norm x).
+    """x += attention(n) + scale * cab(n) with n = norm x; then x += feed-forward(norm x). Any of the three may lack.
 
     Args:
         dim: channels C.
-        attention: (B, H, W, C) -> (B, H, W, C).
+        attention: (B, H, W, C) -> (B, H, W, C), or None.
         cab: (B, C, H, W) -> (B, C, H, W), or None.
         cab_scale: what the learned scale of each of cab's channels starts at.
         feed_forward: (B, H, W, C) -> (B, H, W, C), or None.
@@ -137,7 +137,7 @@ class HybridBlock(nn.Module):
     def __init__(
         self,
         dim: int,
-        attention: nn.Module,
+        attention: nn.Module | None,
         cab: nn.Module | None,
         *,
         cab_scale: float,
@@ -146,7 +146,7 @@ class HybridBlock(nn.Module):
         drop_path: float,
     ):
         super().__init__()
-        self.norm1 = build_norm(norm, dim)
+        self.norm1 = None if attention is None and cab is None else build_norm(norm, dim)
         self.attention = attention
         self.cab = cab
         self.cab_scale = None if cab is None else nn.Parameter(torch.full((dim,), float(cab_scale)))
@@ -156,25 +156,32 @@ class HybridBlock(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
-        n_BHWC = self.norm1(x_BHWC)
-        mixed = self.attention(n_BHWC)
-        if self.cab is not None:
-            mixed = mixed + self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
-        x_BHWC = x_BHWC + self.drop_path(mixed)
-        if self.ffn is None:
-            return x_BHWC
-        return x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
+        if self.norm1 is not None:
+            x_BHWC = x_BHWC + self.drop_path(self._mix(self.norm1(x_BHWC)))
+        if self.norm2 is not None:
+            x_BHWC = x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
+        return x_BHWC
+
+    def _mix(self, n_BHWC: Tensor) -> Tensor:
+        if self.cab is None:
+            return self.attention(n_BHWC)
+        gated = self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
+        return gated if self.attention is None else self.attention(n_BHWC) + gated
 
     def quieten(self) -> None:
         """Let attention and feed-forward part start by adding nothing, with the gradient of what they could add."""
-        for last in (self.attention.project_out, *(() if self.ffn is None else (self.ffn.fc2,))):
-            nn.init.zeros_(last.weight)
+        if self.attention is not None:
+            nn.init.zeros_(self.attention.project_out.weight)
+        if self.ffn is not None:
+            nn.init.zeros_(self.ffn.fc2.weight)
 
     def look_near(self) -> None:
         """Let each head start with a Gaussian window of its own: deviation 1 pixel, 2, 4 and so on.
 
         Scores that compare contents then make it a bilateral filter, where a flat start sees the mean of its window.
         """
+        if self.attention is None:
+            return
         table_hYX = self.attention.scores.bias_table
         rows, columns = (torch.arange(size) - (size - 1) / 2 for size in table_hYX.shape[1:])
         squares_YX = rows[:, None] ** 2 + columns**2
@@ -242,6 +249,10 @@ class HRIUGroup(nn.Module):
         super().__init__()
         block_options = {"norm": norm, "cab_scale": cab_scale}
         attention_options = {"terms": terms, "tables": tables}
+        if num_heads == 0 and (overlap_ratio or low_resolution_ratio or wide_window_size):
+            raise ValueError(
+                "num_heads (=0) leaves no attention for overlap_ratio, low_resolution_ratio, wide_window_size: 0"
+            )
         if (shares_projections or wide_window_size) and renorm != "softmax":
             raise ValueError(f"renorm (={renorm!r}) must be 'softmax' with shares_projections or wide_window_size")
         if wide_window_size and (wide_window_size < window_size or wide_window_size % window_size):
@@ -249,13 +260,15 @@ class HRIUGroup(nn.Module):
                 f"wide_window_size (={wide_window_size}) must be a multiple of window_size (={window_size}), or 0"
             )
 
-        def hriu(number: int) -> nn.Module:
+        def hriu(number: int) -> nn.Module | None:
+            if num_heads == 0:
+                return None
             shift_size = alternating_shift(number, window_size)
             if shares_projections:
                 return SharedHRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
             return HRIU(dim, num_heads, window_size, shift_size=shift_size, renorm=renorm, **attention_options)
 
-        def narrow_or_wide_hriu(number: int) -> nn.Module:
+        def narrow_or_wide_hriu(number: int) -> nn.Module | None:
             if not wide_window_size:
                 return hriu(number)
             turn, is_wide = divmod(number, 2)
