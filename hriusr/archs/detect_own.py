@@ -72,53 +72,78 @@ def _assume(found: Detection, name: str, reason: str, *, is_doubtful: bool = Tru
 
 
 def _hriusr(found: Detection, state: Mapping[str, Tensor]) -> None:
+    arguments = found.network_opt
+    groups = [f"groups.{group}" for group in range(num_children(state, "groups"))]
+    depths = [num_children(state, f"{group}.blocks") for group in groups]
+    arguments |= {
+        "num_convs": sum(name.startswith("groups.0.conv") and name.endswith("weight") for name in state),
+        "norm": "instance" if "norm.norm.weight" in state else "layer",
+        "overlap_ratio": 0.0,
+        "channel_attention": "none",
+    }
+    has_overlap = False
+    if any(depths):
+        first, depth = next((f"{group}.blocks.0", depth) for group, depth in zip(groups, depths, strict=True) if depth)
+        closing = f"{first.removesuffix('0')}{depth - 1}"
+        _hriusr_feed_forward(found, state, first)
+        _channel_attention(found, state, first)
+        if f"{first}.attention.project_out.weight" in state:
+            has_overlap = _hriusr_attention(found, state, first, closing)
+        else:
+            arguments["num_heads"] = 0
+    arguments["depths"] = [depth - has_overlap for depth in depths]
+    _low_resolution(found, state)
+    _assume(found, "renorm", "how scores become weights; no tensor tells", is_doubtful=False)
+
+
+def _hriusr_feed_forward(found: Detection, state: Mapping[str, Tensor], block: str) -> None:
+    arguments, fc1, depthwise = found.network_opt, f"{block}.ffn.fc1.weight", f"{block}.ffn.depthwise.weight"
+    if fc1 not in state:
+        arguments["ffn"] = "none"
+        return
+    arguments |= {"mlp_ratio": ratio_of(rows(state, fc1), arguments["embed_dim"]), "ffn_kernel_size": 0}
+    if depthwise in state:
+        arguments["ffn_kernel_size"] = shape(state, depthwise)[-1]
+        if rows(state, fc1) == 2 * rows(state, depthwise):
+            arguments |= {"ffn": "gated", "mlp_ratio": arguments["mlp_ratio"] / 2}
+
+
+def _channel_attention(found: Detection, state: Mapping[str, Tensor], block: str) -> None:
     arguments, dim = found.network_opt, found.network_opt["embed_dim"]
-    first = "groups.0.blocks.0"
+    for kind, convolution, gate in (
+        ("local", "conv1", "squeeze"),
+        ("global", "cab.0", "cab.3.attention.1"),
+    ):
+        if f"{block}.cab.{convolution}.weight" in state:
+            arguments["channel_attention"] = kind
+            arguments["compress_ratio"] = divisor_of(rows(state, f"{block}.cab.{convolution}.weight"), dim)
+            arguments["squeeze_factor"] = divisor_of(rows(state, f"{block}.cab.{gate}.weight"), dim)
+
+
+def _hriusr_attention(found: Detection, state: Mapping[str, Tensor], first: str, closing: str) -> bool:
+    """Read heads, windows and terms; return whether groups close with an overlapping block."""
+    arguments = found.network_opt
     num_heads, table_size = shape(state, f"{first}.attention.scores.bias_table")[:2]
     window_size = (table_size + 1) // 2
-    closing = f"groups.0.blocks.{num_children(state, 'groups.0.blocks') - 1}"
     overlap = shape(state, f"{closing}.attention.scores.bias_table")[1] - table_size
     lacks_cab = f"{first}.cab_scale" in state and f"{closing}.cab_scale" not in state
-    has_overlap = overlap > 0 or lacks_cab
     shares_projections = f"{first}.attention.key_value.weight" in state
     terms = _shared_terms(found, state, first) if shares_projections else _terms(state, first)
     arguments |= {
-        "depths": [
-            num_children(state, f"groups.{group}.blocks") - has_overlap
-            for group in range(num_children(state, "groups"))
-        ],
         "num_heads": num_heads,
         "window_size": window_size,
         "wide_window_size": _wide_window_size(state, window_size),
         "shares_projections": shares_projections,
         "terms": terms,
         "tables": "full" if any(name.endswith(("involution_table", "imprinting_table")) for name in state) else "axial",
-        "mlp_ratio": ratio_of(rows(state, f"{first}.ffn.fc1.weight"), dim),
-        "ffn_kernel_size": 0,
-        "num_convs": sum(name.startswith("groups.0.conv") and name.endswith("weight") for name in state),
-        "norm": "instance" if "norm.norm.weight" in state else "layer",
-        "overlap_ratio": 0.0,
-        "channel_attention": "none",
     }
-    if f"{first}.ffn.depthwise.weight" in state:
-        arguments["ffn_kernel_size"] = shape(state, f"{first}.ffn.depthwise.weight")[-1]
-        if rows(state, f"{first}.ffn.fc1.weight") == 2 * rows(state, f"{first}.ffn.depthwise.weight"):
-            arguments |= {"ffn": "gated", "mlp_ratio": arguments["mlp_ratio"] / 2}
-    if has_overlap:
-        # an overlap of 0 pixels is a ratio that rounds down to none, and another block than a shifted one
-        arguments["overlap_ratio"] = ratio_of(overlap, window_size) or 0.5 / window_size
-        overlap_terms = _terms(state, closing)
-        arguments["overlap_terms"] = None if overlap_terms == terms else overlap_terms
-    for kind, convolution, gate in (
-        ("local", "conv1", "squeeze"),
-        ("global", "cab.0", "cab.3.attention.1"),
-    ):
-        if f"{first}.cab.{convolution}.weight" in state:
-            arguments["channel_attention"] = kind
-            arguments["compress_ratio"] = divisor_of(rows(state, f"{first}.cab.{convolution}.weight"), dim)
-            arguments["squeeze_factor"] = divisor_of(rows(state, f"{first}.cab.{gate}.weight"), dim)
-    _low_resolution(found, state)
-    _assume(found, "renorm", "how scores become weights; no tensor tells", is_doubtful=False)
+    if overlap <= 0 and not lacks_cab:
+        return False
+    # an overlap of 0 pixels is a ratio that rounds down to none, and another block than a shifted one
+    arguments["overlap_ratio"] = ratio_of(overlap, window_size) or 0.5 / window_size
+    overlap_terms = _terms(state, closing)
+    arguments["overlap_terms"] = None if overlap_terms == terms else overlap_terms
+    return True
 
 
 def _wide_window_size(state: Mapping[str, Tensor], window_size: int) -> int:

@@ -139,7 +139,7 @@ class HRIUSR(ResidualNetwork):
             for depth, drop_paths in zip(depths, drop_path_rates(drop_path_rate, depths), strict=True)
         ]
         multiple = math.lcm(window_size * max(low_resolution_ratio, 1), wide_window_size or 1)
-        if num_heads == 0 and channel_attention != "local":
+        if not (low_resolution_ratio or overlap_ratio or (any(depths) and (num_heads or channel_attention == "local"))):
             multiple = 1  # nothing goes by windows
         super().__init__(
             nn.Sequential(*groups),

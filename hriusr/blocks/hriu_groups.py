@@ -250,9 +250,7 @@ class HRIUGroup(nn.Module):
         block_options = {"norm": norm, "cab_scale": cab_scale}
         attention_options = {"terms": terms, "tables": tables}
         if num_heads == 0 and (overlap_ratio or low_resolution_ratio or wide_window_size):
-            raise ValueError(
-                "num_heads (=0) leaves no attention for overlap_ratio, low_resolution_ratio, wide_window_size: 0"
-            )
+            raise ValueError("num_heads (=0) needs overlap_ratio, low_resolution_ratio and wide_window_size to be 0")
         if (shares_projections or wide_window_size) and renorm != "softmax":
             raise ValueError(f"renorm (={renorm!r}) must be 'softmax' with shares_projections or wide_window_size")
         if wide_window_size and (wide_window_size < window_size or wide_window_size % window_size):

@@ -125,6 +125,10 @@ OWN = {
     "shared": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "overlap_ratio": 0, "ffn": "gated"},
     "shared-an": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "terms": "an", "overlap_terms": "a"},
     "shared-m": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "terms": "m"},
+    "no-attention": {"type": "HRIUSR", "embed_dim": 12, "depths": [0, 2], "num_heads": 0, "ffn": "gated"}
+    | {"overlap_ratio": 0, "low_resolution_ratio": 0, "channel_attention": "none"},
+    "no-feed-forward": {"type": "HRIUSR", **HRIUSR, "ffn": "none", "num_convs": 2},
+    "convs": {"type": "HRIUSR", **HRIUSR, "depths": [0, 0], "overlap_ratio": 0, "low_resolution_ratio": 0},
     "hrvit-imprinting": {**HRVIT, "resampling": "imprinting", "window_size": 4},
     "hrvit-merging": {**HRVIT, "resampling": "merging"},
     "mobilevit-3conv": {**MOBILE, "depths": [2, 1], "resi_connection": "3conv", "expand_ratio": 1.5},
