@@ -1,4 +1,4 @@
-"""Pictures of the study: PSNR against Multi-Adds and against milliseconds (SVG), and crops of Urban100 side by side."""
+"""Pictures of the study: PSNR against Multi-Adds and against milliseconds (SVG); crops of Urban100, attribution maps."""
 
 import statistics
 from pathlib import Path
@@ -9,6 +9,9 @@ import torch
 from results import MAIN_PROTOCOL, ROOT, read_costs, read_scores
 from torch import nn
 
+from hriusr.analysis.attribution import Window, local_attribution
+from hriusr.analysis.attribution_picture import blend
+from hriusr.analysis.concentration import diffusion_index
 from hriusr.archs.weights import network_from_weights
 from hriusr.data.image_io import image_to_tensor, read_image, tensor_to_image, write_image
 from hriusr.data.matlab_resize import downsample, imresize
@@ -22,6 +25,7 @@ CROPS = {
     "img092": (300, 400),
 }
 _CROP_SIDE, _ENLARGEMENT = 96, 3
+_EXPLAINED_SIDE = 16  # of the patch in a crop's middle whose attribution is mapped
 
 
 def write_plots() -> list[Path]:
@@ -53,7 +57,10 @@ def write_plots() -> list[Path]:
 
 
 def write_crops(names: list[str], seed: int, urban100: Path, work: Path) -> Path:
-    """Write crops side by side, one row a picture: ground truth, bicubic, each network.
+    """Write crops side by side, a row a picture: ground truth, bicubic, each network; below, where each network looked.
+
+    The maps (hriusr/analysis/attribution.py) are of the 16 x 16 pixels in the crop's middle, over 96 x 96 pixels of the
+    low resolution; each network's mean diffusion index is printed.
 
     Args:
         names: networks whose runs with this seed are in the work folder.
@@ -63,17 +70,32 @@ def write_crops(names: list[str], seed: int, urban100: Path, work: Path) -> Path
     """
     files = [work / "experiments" / f"{MAIN_PROTOCOL}_{name}_s{seed}" / "models" / "net_g_latest.pth" for name in names]
     networks = [network_from_weights(path).eval() for path in files]
-    rows = []
+    rows, indices = [], {name: [] for name in names}
     for picture, (top, left) in CROPS.items():
         gt_HWC = read_image(urban100 / f"{picture}.png")
         lr_HWC = downsample(gt_HWC, 2)
         bicubic_HWC = imresize(lr_HWC, 2.0)
         candidates = [gt_HWC, bicubic_HWC, *(_upscale(network, lr_HWC) for network in networks)]
         crops = [candidate[top : top + _CROP_SIDE, left : left + _CROP_SIDE] for candidate in candidates]
-        rows.append(np.concatenate([crop.repeat(_ENLARGEMENT, 0).repeat(_ENLARGEMENT, 1) for crop in crops], 1))
+        rows.append(_row(crops))
+        middle = (_CROP_SIDE - _EXPLAINED_SIDE) // 2
+        window = Window(left + middle, top + middle, _EXPLAINED_SIDE)
+        shown_HWC = lr_HWC.astype(np.float64) / 255
+        maps = []
+        for name, network in zip(names, networks, strict=True):
+            found = local_attribution(network, shown_HWC, window, scale=2, crop=_CROP_SIDE, alignment=8)
+            indices[name].append(diffusion_index(found.map))
+            maps.append(blend(found.box.cut(shown_HWC), found.map))
+        rows.append(_row([found.box.cut(lr_HWC), np.full_like(crops[0], 255), *maps]))
+    for name, values in indices.items():
+        print(f"{name}: diffusion index {statistics.fmean(values):.2f}")
     path = work / "crops.png"
     write_image(path, np.concatenate(rows))
     return path
+
+
+def _row(crops: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([crop.repeat(_ENLARGEMENT, 0).repeat(_ENLARGEMENT, 1) for crop in crops], 1)
 
 
 def _upscale(network: nn.Module, lr_HWC: np.ndarray) -> np.ndarray:

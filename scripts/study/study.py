@@ -166,7 +166,9 @@ def main() -> None:
     cost_parser.add_argument("--turns", type=int, default=5)
     commands.add_parser("table", help="write experiments/STUDY.md")
     commands.add_parser("plots", help="write experiments/study_*.svg and STUDY.md")
-    crops_parser = commands.add_parser("crops", help="write crops of five pictures side by side into the work folder")
+    crops_parser = commands.add_parser(
+        "crops", help="write crops of five pictures, and where networks looked, into the work folder"
+    )
     crops_parser.add_argument("--urban100", type=folder, required=True)
     crops_parser.add_argument("--only", nargs="+", required=True, help="networks of the work folder, left to right")
     crops_parser.add_argument("--seed", type=int, default=0)
