@@ -1,4 +1,4 @@
-"""Pictures of the study: PSNR against Multi-Adds and against milliseconds (SVG); crops of Urban100, attribution maps."""
+"""Pictures of the study: PSNR against Multi-Adds and milliseconds (SVG); crops of Urban100 and attribution maps."""
 
 import statistics
 from pathlib import Path
