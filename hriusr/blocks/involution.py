@@ -9,13 +9,19 @@ Shapes: B batch, C channels, H W pixels, K side of the kernel, G groups of chann
 """
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from hriusr.blocks.attention_core import computes_in_place
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
+
+_KERNEL_BYTES = 1 << 21  # kernels computed at a time without gradients: they stay in the L2 cache of a core
 
 
 def involve(x_BCHW: Tensor, weight_BNGHW: Tensor, stride: int = 1) -> Tensor:
@@ -32,19 +38,86 @@ def involve(x_BCHW: Tensor, weight_BNGHW: Tensor, stride: int = 1) -> Tensor:
     Returns:
         y_BCHW: (B, C, ceil(H / stride), ceil(W / stride)).
     """
-    num_groups, height, width = weight_BNGHW.shape[2:]
     side = math.isqrt(weight_BNGHW.shape[1])
     if torch.compiler.is_exporting():
         return _involve_by_rows(x_BCHW, weight_BNGHW, side, stride)
-    x_BGcHW = F.pad(x_BCHW, (side // 2,) * 4).unflatten(1, (num_groups, -1))
-    y_BGcHW = torch.zeros_like(x_BCHW[..., ::stride, ::stride]).unflatten(1, (num_groups, -1))
+    if x_BCHW.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _InvolveOnCpu.apply(x_BCHW, weight_BNGHW, stride)
+    return _involve_by_places(x_BCHW, weight_BNGHW, side, stride)
+
+
+def _involve_by_places(x_BCHW: Tensor, weight_BNGHW: Tensor, side: int, stride: int) -> Tensor:
+    y_BGcHW = torch.zeros_like(x_BCHW[..., ::stride, ::stride]).unflatten(1, (weight_BNGHW.shape[2], -1))
     # unbind, not indexing: the gradient of an index is a map of zeros for all places
-    for place, weight_BGHW in enumerate(weight_BNGHW.unbind(1)):
-        top, left = divmod(place, side)
-        rows = x_BGcHW[..., top : top + (height - 1) * stride + 1 : stride, :]
-        neighbour = rows[..., left : left + (width - 1) * stride + 1 : stride]
+    neighbours = _neighbours(_padded(x_BCHW, weight_BNGHW), weight_BNGHW.shape[-2:], side, stride)
+    for weight_BGHW, neighbour in zip(weight_BNGHW.unbind(1), neighbours, strict=True):
         y_BGcHW = torch.addcmul(y_BGcHW, weight_BGHW.unsqueeze(2), neighbour)
     return y_BGcHW.flatten(1, 2)
+
+
+def _padded(x_BCHW: Tensor, weight_BNGHW: Tensor) -> Tensor:
+    """Return x_BGcHW with the zeros around it that kernels reach."""
+    num_places, num_groups = weight_BNGHW.shape[1:3]
+    return F.pad(x_BCHW, (math.isqrt(num_places) // 2,) * 4).unflatten(1, (num_groups, -1))
+
+
+def _neighbours(x_BGcHW: Tensor, size: tuple[int, int], side: int, stride: int) -> Iterator[Tensor]:
+    """Yield for each place of the kernel what the positions, `size` of them, see there: views of the padded map."""
+    height, width = ((length - 1) * stride + 1 for length in size)
+    for place in range(side**2):
+        top, left = divmod(place, side)
+        yield x_BGcHW[..., top : top + height : stride, left : left + width : stride]
+
+
+class _InvolveOnCpu(torch.autograd.Function):
+    """Do what involve does in float32, in maps that lie as they are read; half precision would add 49 roundings."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCHW: Tensor, weight_BNGHW: Tensor, stride: int) -> Tensor:
+        ctx.save_for_backward(x_BCHW, weight_BNGHW)
+        ctx.stride = stride
+        weight_NBGHW = _places_first(weight_BNGHW)
+        x_BGcHW = _padded(_lying(x_BCHW), weight_BNGHW)
+        return _sum_of_neighbours(x_BGcHW, weight_NBGHW, stride).flatten(1, 2).to(x_BCHW.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy_BCHW: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_BCHW, weight_BNGHW = ctx.saved_tensors
+        weight_NBGHW = _places_first(weight_BNGHW)
+        x_BGcHW = _padded(_lying(x_BCHW), weight_BNGHW)
+        dy_BGcHW = _lying(dy_BCHW).unflatten(1, x_BGcHW.shape[1:3])
+        side, size = math.isqrt(len(weight_NBGHW)), dy_BGcHW.shape[-2:]
+        dx_BGcHW, dweight_NBGHW = torch.zeros_like(x_BGcHW), torch.empty_like(weight_NBGHW)
+        product_BGcHW = torch.empty_like(dy_BGcHW)
+        maps = zip(*(_neighbours(x, size, side, ctx.stride) for x in (x_BGcHW, dx_BGcHW)), strict=True)
+        for place, (x_there, dx_there) in enumerate(maps):
+            torch.mul(dy_BGcHW, x_there, out=product_BGcHW)
+            torch.sum(product_BGcHW, 2, out=dweight_NBGHW[place])
+            dx_there.addcmul_(dy_BGcHW, weight_NBGHW[place].unsqueeze(2))
+        inner = slice(side // 2, -(side // 2) or None)
+        dx_BCHW = dx_BGcHW.flatten(1, 2)[..., inner, inner]
+        return dx_BCHW.to(x_BCHW.dtype), dweight_NBGHW.transpose(0, 1).to(weight_BNGHW.dtype), None
+
+
+def _lying(x: Tensor) -> Tensor:
+    """Return x as at least float32, contiguous."""
+    return x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format)
+
+
+def _places_first(weight_BNGHW: Tensor) -> Tensor:
+    """Return weight_NBGHW, so that one place's weights lie together."""
+    return _lying(weight_BNGHW.transpose(0, 1))
+
+
+def _sum_of_neighbours(x_BGcHW: Tensor, weight_NBGHW: Tensor, stride: int) -> Tensor:
+    """Weight and add up the neighbours of all positions; x is padded."""
+    size = weight_NBGHW.shape[-2:]
+    y_BGcHW = x_BGcHW.new_zeros(*x_BGcHW.shape[:3], *size)
+    neighbours = _neighbours(x_BGcHW, size, math.isqrt(len(weight_NBGHW)), stride)
+    for weight_BGHW, neighbour in zip(weight_NBGHW, neighbours, strict=True):
+        y_BGcHW.addcmul_(neighbour, weight_BGHW.unsqueeze(2))
+    return y_BGcHW
 
 
 def _involve_by_rows(x_BCHW: Tensor, weight_BNGHW: Tensor, side: int, stride: int) -> Tensor:
@@ -99,7 +172,20 @@ class Involution(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C)."""
-        return involve(x_BHWC.permute(0, 3, 1, 2), self.kernels(x_BHWC), self.stride).permute(0, 2, 3, 1)
+        if self.stride > 1 or not computes_in_place(x_BHWC):
+            return involve(x_BHWC.permute(0, 3, 1, 2), self.kernels(x_BHWC), self.stride).permute(0, 2, 3, 1)
+        # without gradients some rows at a time: the kernels, many times the map, never leave the cache
+        side, (batch, height, width, _) = math.isqrt(self.num_places), x_BHWC.shape
+        num_rows = max(_KERNEL_BYTES // (4 * batch * width * self.span.out_features), 1)
+        num_groups = self.span.out_features // self.num_places
+        x_BGcHW = F.pad(_lying(x_BHWC.permute(0, 3, 1, 2)), (side // 2,) * 4).unflatten(1, (num_groups, -1))
+        y_BHWC = torch.empty_like(x_BHWC)
+        for top in range(0, height, num_rows):
+            weight_NBGHW = _places_first(self.kernels(x_BHWC[:, top : top + num_rows]))
+            around_BGcHW = x_BGcHW[..., top : top + weight_NBGHW.shape[3] + side - 1, :]
+            rows_BCHW = _sum_of_neighbours(around_BGcHW, weight_NBGHW, 1).flatten(1, 2)
+            y_BHWC[:, top : top + num_rows] = rows_BCHW.permute(0, 2, 3, 1)
+        return y_BHWC
 
 
 class InvolutionBlock(nn.Module):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hriusr.blocks import involution
 from hriusr.blocks.involution import Involution, InvolutionBlock, involve
 
 
@@ -30,6 +31,26 @@ def test_involution_equals_a_loop_over_positions(size, kernel_size, stride):
     x_BHWC = torch.randn(2, *size, 8, dtype=torch.float64)
     expected = involution_by_loops(x_BHWC.permute(0, 3, 1, 2), unit.kernels(x_BHWC), stride)
     torch.testing.assert_close(unit(x_BHWC).permute(0, 3, 1, 2), expected, rtol=1e-12, atol=1e-12)
+    for way in (involution._involve_by_places, involution._involve_by_rows):  # a GPU's, and an exporter's
+        result = way(x_BHWC.permute(0, 3, 1, 2), unit.kernels(x_BHWC), kernel_size, stride)
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5])
+def test_bands_of_rows_equal_the_whole(monkeypatch, num_rows):
+    unit = Involution(8, 5, group_channels=4, reduction=2)
+    x_BHWC = torch.randn(2, 5, 7, 8)
+    whole_BHWC = unit(x_BHWC)
+    monkeypatch.setattr(involution, "_KERNEL_BYTES", num_rows * 4 * 2 * 7 * 50)
+    with torch.no_grad():
+        torch.testing.assert_close(unit(x_BHWC), whole_BHWC)
+
+
+def test_half_precision_is_added_up_in_float32():
+    x_BCHW, weight_BNGHW = torch.randn(1, 4, 6, 6), torch.randn(1, 49, 2, 6, 6)
+    rough = involve(x_BCHW.bfloat16(), weight_BNGHW.bfloat16())
+    exact = involve(x_BCHW.bfloat16().float(), weight_BNGHW.bfloat16().float())
+    assert torch.equal(rough, exact.bfloat16())
 
 
 def test_kernels_come_from_the_position_alone_or_from_the_mean_of_its_cell():
