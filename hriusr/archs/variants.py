@@ -89,11 +89,11 @@ _HRIUSR = {
     "linear_init": "still",
 }
 _HRIUSR_TINY = {"embed_dim": 24, "depths": [2], "num_heads": 2, "low_resolution_depth": 1}
-_HRIUSR_CLASSICAL = {
+_HRIUSR_CLASSICAL = _HRIUSR | {
     "window_size": 16,
-    "ffn_kernel_size": 5,
-    "compress_ratio": 12.0,
-    "squeeze_factor": 8.0,
+    "embed_dim": 160,
+    "num_heads": 5,
+    "mlp_ratio": 2.0,
     "upsampler": "pixelshuffle",
 }
 _SWINIR, _SWIN2SR, _HAT_PAPER = "arXiv:2108.10257", "arXiv:2209.11345", "arXiv:2205.04437"
@@ -132,7 +132,7 @@ _TINY = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 2], "window_size": 
 _TINY_SOURCE = "ours, for tests and first tries"
 
 _STUDIED = "ours, the study's design; sizes of a quarter of SwinIR-light and near it"
-_OURS = "ours, first version; sizes near HAT-S, HAT and HAT-L"
+_OURS = "ours, the study's design with windows of 16; sizes near HAT-S, HAT and HAT-L"
 _HRVIT = "ours, after arXiv:2111.01236; sizes near SwinIR-light and HAT-S"
 _MOBILEVIT = "ours, after arXiv:2110.02178; sizes near SwinIR-light and HAT-S"
 _INVOLUTION = "ours, after arXiv:2103.06255; sizes near SwinIR-light and HAT-S"
@@ -156,22 +156,22 @@ VARIANTS: dict[str, Variant] = {
     **_sizes(
         "hriusr_s",
         "HRIUSR",
-        _HRIUSR_CLASSICAL | {"embed_dim": 112, "depths": [6] * 5, "num_heads": 7},
-        {2: (9_050_592, 3575.2), 3: (9_235_232, 1690.5), 4: (9_198_304, 931.3)},
+        _HRIUSR_CLASSICAL | {"depths": [2] * 9},
+        {2: (9_773_757, 2973.2), 3: (9_958_397, 1328.9), 4: (9_921_469, 813.1)},
         _OURS,
     ),
     **_sizes(
         "hriusr_m",
         "HRIUSR",
-        _HRIUSR_CLASSICAL | {"embed_dim": 160, "depths": [6] * 6, "num_heads": 5},
-        {2: (20_517_045, 6065.8), 3: (20_701_685, 2852.8), 4: (20_664_757, 1554.0)},
+        _HRIUSR_CLASSICAL | {"depths": [2] * 18},
+        {2: (19_070_487, 5832.9), 3: (19_255_127, 2587.8), 4: (19_218_199, 1559.1)},
         _OURS,
     ),
     **_sizes(
         "hriusr_l",
         "HRIUSR",
-        _HRIUSR_CLASSICAL | {"embed_dim": 160, "depths": [6] * 12, "num_heads": 5},
-        {2: (40_557_063, 12013.1), 3: (40_741_703, 5628.2), 4: (40_704_775, 3040.8)},
+        _HRIUSR_CLASSICAL | {"depths": [2] * 36},
+        {2: (37_663_947, 11552.3), 3: (37_848_587, 5105.5), 4: (37_811_659, 3051.2)},
         _OURS,
     ),
     **_sizes("swinir_tiny", "SwinIR", _TINY | {"upsampler": "pixelshuffledirect"}, {2: (18_500, 4.6)}, _TINY_SOURCE),
