@@ -4,6 +4,7 @@ What a batch holds depends on the seed and the batch's number alone, not on work
 An error in a loading process arrives as itself: one DataError with its one line.
 """
 
+import contextlib
 import logging
 import signal
 import warnings
@@ -82,23 +83,35 @@ class PictureLoader(DataLoader):
         batch = None
         try:
             while True:
-                batch = next(batches, None)
+                with telling_of_dead_workers():
+                    batch = next(batches, None)
                 if batch is None:
                     return
                 if isinstance(batch, _Failure):
                     raise batch.error
                 yield batch
-        except RuntimeError as error:
-            if "DataLoader worker (pid" not in str(error):  # an error inside of one is passed on as it is
-                raise
-            raise DataError(
-                f"a loading process ended unexpectedly ({str(error).splitlines()[0]}): "
-                "out of memory or shared memory; lower num_worker_per_gpu"
-            ) from error
         finally:
             # Ends the workers now. Left to the garbage collector (an error refers to this frame, and the frame to the
             # error) they end in no order, and each may be waited for in vain for 5 seconds.
             del batch, batches
+
+
+@contextlib.contextmanager
+def telling_of_dead_workers() -> Iterator[None]:
+    """Turn the end of a loading process, which PyTorch tells by a signal, whatever runs just then, into a clear error.
+
+    Raises:
+        DataError: in place of PyTorch's RuntimeError. An error inside of a loading process is passed on as it is.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise DataError(
+            f"a loading process ended unexpectedly ({str(error).splitlines()[0]}): "
+            "out of memory or shared memory; lower num_worker_per_gpu"
+        ) from error
 
 
 def build_train_loader(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from hriusr.data.loader import build_val_loader
+from hriusr.data.loader import build_val_loader, telling_of_dead_workers
 from hriusr.engine.build import as_basicsr_dict, build_dataset, build_model, resolved_options
 from hriusr.engine.distributed import joined_processes
 from hriusr.engine.logging_setup import run_logging
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@telling_of_dead_workers()
 def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
     """Test a network as the options say; writes results/<name>/.
 

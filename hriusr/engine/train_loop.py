@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hriusr.data.loader import build_train_loader
+from hriusr.data.loader import build_train_loader, telling_of_dead_workers
 from hriusr.engine.build import as_basicsr_dict, build_model, resolved_options
 from hriusr.engine.checkpoint import (
     point_to_weights,
@@ -125,7 +125,8 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 stop=stop,
                 last_checkpoint=checkpoint.state_path if checkpoint else None,
             )
-            with summarised(run, resolved_yaml) if processes.is_first else contextlib.nullcontext():
+            is_told = summarised(run, resolved_yaml) if processes.is_first else contextlib.nullcontext()
+            with is_told, telling_of_dead_workers():
                 return run.run()
 
 

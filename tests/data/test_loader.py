@@ -1,15 +1,18 @@
 """Batches do not depend on workers, prefetching, interruption or ranks; errors arrive as themselves."""
 
 import itertools
+import multiprocessing
 import os
 import signal
+import threading
+import time
 
 import pytest
 import torch
 
 from hriusr.basicsr_bridge import register_package
 from hriusr.data.image_io import write_image
-from hriusr.data.loader import build_train_loader, build_val_loader
+from hriusr.data.loader import build_train_loader, build_val_loader, telling_of_dead_workers
 from hriusr.data.paired_image_dataset import PairedImageDataset
 from hriusr.data.prefetch import prefetch_on_gpu, prefetch_on_thread
 from hriusr.errors import DataError
@@ -117,6 +120,21 @@ def test_killed_worker_is_one_line_with_a_remedy(folder):
     loader = build_train_loader(data, {"batch_size_per_gpu": 1, "num_worker_per_gpu": 1}, seed=0)
     with pytest.raises(DataError, match=r"ended unexpectedly .*num_worker_per_gpu"):
         next(loader)
+
+
+def test_worker_killed_while_something_else_runs_is_told_as_well(folder):
+    """PyTorch raises in the midst of whatever the main thread does."""
+    others = set(multiprocessing.active_children())
+    opt = {"batch_size_per_gpu": 1, "num_worker_per_gpu": 1}
+    loader = build_train_loader(dataset(folder), opt, seed=0)
+    next(loader)
+    (worker,) = set(multiprocessing.active_children()) - others
+    message = r"ended unexpectedly .*num_worker_per_gpu"
+    threading.Timer(0.2, os.kill, (worker.pid, signal.SIGKILL)).start()
+    with pytest.raises(DataError, match=message), telling_of_dead_workers():
+        time.sleep(30)
+    with pytest.raises(RuntimeError, match=r"^another$"), telling_of_dead_workers():
+        raise RuntimeError("another")
 
 
 def test_workers_use_one_thread_each(folder):
