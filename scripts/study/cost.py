@@ -10,6 +10,7 @@ from torch import nn
 
 from hriusr.analysis.cost import measure_cost
 from hriusr.archs.registry import build_network
+from hriusr.engine.versions import collect_versions
 
 _REFERENCE = "swinir"
 _TRAIN_SHAPE, _PICTURE_SIZE = (8, 3, 32, 32), (180, 320)
@@ -24,7 +25,7 @@ def measure_costs(networks: Mapping[str, Mapping[str, Any]], names: list[str], t
         torch.set_num_threads(1)
         pair = [build_network({"upscale": 2, **networks[one]}) for one in (_REFERENCE, name)]
         pair = [network.to(memory_format=torch.channels_last) for network in pair]
-        content: dict[str, Any] = {"network": name}
+        content: dict[str, Any] = {"network": name, "processor": collect_versions()["cpu"]}
         for kind, work in (("train", _train), ("forward", _forward)):
             reference, own = _fastest(work, pair, turns)
             content[kind] = {"seconds": own, "ratio": own / reference}

@@ -15,18 +15,20 @@ Made by `python scripts/study/study.py table` out of [runs/study](runs/study); d
 less smallest. Loss: mean L1 over the second half of the steps, the same samples for every network. Cost: processor
 seconds of one thread in bf16, the least of several turns, and in brackets over SwinIR's in the same turns; training is
 forward and backward pass of 8 patches of 32x32, inference one picture of 320x180, memory what inference in fp32 takes
-beyond the network.
+beyond the network. Measured on: {processors}.
 
 HRIUSR, and the names with `frame_`, add their output to the enlarged input and start with almost no detail. SwinIR,
 HAT and Swin2SR as published do not, which costs them much in runs as short as these. `frame_swin` and `frame_hat`,
 their blocks in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say something about blocks.
+`alone` and `gated` are HRIUSR-fast without any attention.
 """
 
 
 def write_report() -> Path:
     """Write STUDY.md."""
     costs = read_costs()
-    parts = [_PREAMBLE]
+    processors = sorted({cost["processor"] for cost in costs.values()})
+    parts = [_PREAMBLE.format(processors="; ".join(processors) or "nothing yet")]
     for protocol, title in _TITLES.items():
         path = PROTOCOLS[protocol]
         lines = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
