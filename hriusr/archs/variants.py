@@ -147,6 +147,13 @@ VARIANTS: dict[str, Variant] = {
         _STUDIED,
     ),
     **_sizes(
+        "hriusr_gated",
+        "HRIUSR",
+        _HRIUSR | {"embed_dim": 48, "depths": [1] * 4, "num_heads": 0, "mlp_ratio": 2.5},
+        {2: (269_148, 61.7)},
+        "ours, hriusr_fast without attention",
+    ),
+    **_sizes(
         "hriusr_light",
         "HRIUSR",
         _HRIUSR | {"embed_dim": 64, "depths": [1] * 7, "num_heads": 4, "mlp_ratio": 2.0},
