@@ -55,12 +55,15 @@ def test_report_has_mean_and_spread_best_first(study, monkeypatch, tmp_path):
         tmp_path / "costs" / "worse.json",
         {
             "network": "worse",
+            "processor": "a processor",
             "train": {"seconds": 0.5, "ratio": 1.25},
             "forward": {"seconds": 0.25, "ratio": 0.5},
             "pass_bytes": 3_000_000,
         },
     )
-    rows = [line for line in report.write_report().read_text(encoding="utf-8").splitlines() if "1,234" in line]
+    text = report.write_report().read_text(encoding="utf-8")
+    assert "Measured on: a processor." in text
+    rows = [line for line in text.splitlines() if "1,234" in line]
     assert rows == [
         "| better | 1,234 | 61.0 G | 0, 1, 2 | 36.10 ± 0.10 / .9000 | 28.10 ± 0.10 / .9000 | 20.000e-3 | - | - | - |",
         "| worse | 1,234 | 61.0 G | 0 | 35.00 / .9000 | 27.00 / .9000 | 20.000e-3 "
