@@ -95,5 +95,7 @@ class DatasetOptions(KernelOptions):
         False, description="Enlarge a gt smaller than gt_size, as HAT does with ImageNet. hriusr's own key."
     )
     skip_small: bool = Field(
-        False, description="In training, leave out gt smaller than gt_size, with a warning. hriusr's own key."
+        False,
+        description="In training, leave out gt smaller than gt_size, with a warning; without effect beside "
+        "enlarge_small. hriusr's own key.",
     )

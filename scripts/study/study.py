@@ -15,6 +15,7 @@ experiments/runs/study/ is there. Checkpoints and logs lie in the work folder (-
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,9 @@ BUDGET, TOLERANCE = 61.0, 0.03  # G Multi-Adds at 1280x720 of every system
 
 def load_networks() -> tuple[dict[str, dict], set[str]]:
     """Read networks.yml: name -> network_g, systems first; and the names of the systems."""
-    groups = yaml.safe_load(NETWORKS.read_text(encoding="utf-8"))
-    names = [name for group in groups.values() for name in group]
+    text = NETWORKS.read_text(encoding="utf-8")
+    groups = yaml.safe_load(text)
+    names = re.findall(r"^  (\w+):", text, re.MULTILINE)  # as written: of equal keys YAML keeps the last without a word
     if len(names) != len(set(names)):
         sys.exit(f"networks.yml: named twice: {', '.join(sorted({name for name in names if names.count(name) > 1}))}")
     return {name: network for group in groups.values() for name, network in group.items()}, set(groups["systems"])
