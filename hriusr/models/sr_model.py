@@ -2,16 +2,13 @@
 
 The methods are those of BasicSR's SRModel, so that its train_pipeline and test_pipeline can drive this class too. What
 differs: autocast, accumulation, clipping, torch.compile; a step whose gradient is not finite is left out and counted;
-losses stay on the device until they are asked for; files are written whole; rates are functions of the iteration.
+losses stay on the device until they are asked for; rates are functions of the iteration. Files: checkpointing.py.
 
 Shapes: B batch, C channels, H W pixels; lq and output are RGB, range 0..1.
 """
 
-import contextlib
-import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,39 +16,27 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hriusr.archs.registry import build_network
-from hriusr.archs.weights import load_weights, weights_content
-from hriusr.archs.weights_fit import apply_weights
-from hriusr.atomic_file import torch_bytes
-from hriusr.basicsr_bridge import MODEL_REGISTRY, BasicSRModel, replace_in
-from hriusr.checked_file import write_checked
+from hriusr.basicsr_bridge import MODEL_REGISTRY, replace_in
 from hriusr.errors import OptionsError
 from hriusr.losses.named_losses import NamedLosses
 from hriusr.losses.registry import build_loss
 from hriusr.models import parallel
-from hriusr.models.ema import ExponentialMovingAverage, ScheduleFreeAverage, build_average
+from hriusr.models.checkpointing import CheckpointedModel
+from hriusr.models.ema import build_average
 from hriusr.models.left_out_steps import LeftOutSteps
 from hriusr.models.log_means import LogMeans
-from hriusr.models.optimization import (
-    StepGuard,
-    build_optimizer,
-    clip_gradients,
-    gradient_norm,
-    load_optimizer_states,
-)
+from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradients, gradient_norm
 from hriusr.models.padding import with_padding
 from hriusr.models.precision import Precision, pick_device
 from hriusr.models.schedules import build_schedule
 from hriusr.models.selective_recompute import recompute_modules
-from hriusr.models.snapshot import copy_to_cpu
-
-logger = logging.getLogger(__name__)
 
 
 @replace_in(MODEL_REGISTRY, "SRModel")
 @replace_in(MODEL_REGISTRY, "SwinIRModel")
 @replace_in(MODEL_REGISTRY, "HATModel")
 @replace_in(MODEL_REGISTRY, "RestorationModel")
-class RestorationModel(BasicSRModel):
+class RestorationModel(CheckpointedModel):
     """A network, its losses, optimiser, schedule and running mean.
 
     Attributes:
@@ -78,7 +63,7 @@ class RestorationModel(BasicSRModel):
         self.precision = Precision(opt.get("precision", "fp32"), self.device)
         self.memory_format = torch.channels_last if opt.get("channels_last") else torch.contiguous_format
         self.optimizers, self.schedulers = [], []
-        self._ema: ExponentialMovingAverage | ScheduleFreeAverage | None = None
+        self._ema = None
 
         bare_network = build_network(opt["network_g"]).to(self.device, memory_format=self.memory_format)
         self._load_pretrained(bare_network, opt["path"].get("param_key_g", "params"))
@@ -196,13 +181,6 @@ class RestorationModel(BasicSRModel):
         """Move net_g_ema towards net_g."""
         self._ema.update(decay)
 
-    def _average_network(self) -> nn.Module | None:
-        """Return net_g_ema, up to date; None where there is none."""
-        if self._ema is None:
-            return None
-        self._ema.refresh()
-        return self._ema.network
-
     def get_current_log(self) -> OrderedDict[str, float]:
         """Return the mean losses of the steps since the last call; waits for the device."""
         log = self.log_means.take()
@@ -242,128 +220,6 @@ class RestorationModel(BasicSRModel):
     def test(self) -> None:
         """Upscale the pictures that feed_data took, into self.output."""
         self.output = self.upscale(self.lq)
-
-    def save(self, epoch: int, current_iter: int) -> None:
-        """Write models/net_g_<iteration>.pth and, unless current_iter is -1, training_states/<iteration>.state.
-
-        Raises:
-            HriusrError: the disk is full; BasicSR would go on.
-        """
-        for path, content in self.checkpoint_files(epoch, current_iter).items():
-            write_checked(path, torch_bytes(content))
-
-    def checkpoint_files(
-        self, epoch: int, current_iter: int, extra: Mapping[str, Any] | None = None
-    ) -> dict[Path, dict[str, Any]]:
-        """Copy what files are to hold to the CPU, so that training may go on while they are serialised and written.
-
-        Args:
-            epoch: for BasicSR.
-            current_iter: steps done; -1: the weights alone, as net_g_latest.pth.
-            extra: goes into the .state: tensors and plain types.
-
-        Returns:
-            Path -> tensors and plain types, in the order in which they are to be written; empty but on process 0. All
-            processes call.
-        """
-        path_opt = self.opt["path"]
-        label = "latest" if current_iter == -1 else current_iter
-        files = {Path(path_opt["models"], f"net_g_{label}.pth"): self.weights_copy({"iteration": current_iter})}
-        if current_iter != -1:
-            state = {"epoch": epoch, "iter": current_iter, **self.training_state(), **(extra or {})}
-            files[Path(path_opt["training_states"], f"{current_iter}.state")] = copy_to_cpu(state)
-        return files if self.is_first else {}
-
-    def weights_copy(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Copy the weights and their running mean to the CPU: what a .pth holds.
-
-        Args:
-            metadata: anything JSON can hold.
-
-        Returns:
-            The content; empty but on process 0. All processes call.
-        """
-        networks = [self.get_bare_model(self.net_g), *filter(None, [self._average_network()])]
-        for network in networks:
-            parallel.same_buffers(network)
-        states = [parallel.full_content(network.state_dict()) for network in networks]
-        ema = states[1] if len(states) > 1 else None
-        return weights_content(states[0], self.opt["network_g"], metadata, ema=ema) if self.is_first else {}
-
-    @contextlib.contextmanager
-    def validating(self) -> Iterator[None]:
-        """Let upscale work, for the time of a validation, on a process without the others; all processes call."""
-        network = self._average_network() or self.get_bare_model(self.net_g)
-        with parallel.whole_for_inference(network):
-            yield
-
-    def training_state(self) -> dict[str, Any]:
-        """Return what training needs besides the weights, in BasicSR's keys: plain types, tensors on process 0."""
-        self.log_means.average_over_processes()
-        return {
-            "optimizers": [parallel.full_content(optimizer.state_dict()) for optimizer in self.optimizers],
-            "optimizer_types": [type(optimizer).__name__ for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "scaler": self.precision.state_dict(),
-            "guard": self.guard.state_dict(),
-            "log_means": self.log_means.state_dict(),
-        }
-
-    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Take over a state, ours or one that BasicSR's SRModel wrote; weights come by path.pretrain_network_g."""
-        for kind, objects in (("optimizers", self.optimizers), ("schedulers", self.schedulers)):
-            if len(resume_state[kind]) != len(objects):
-                raise OptionsError(f"the state holds {len(resume_state[kind])} {kind}, this run has {len(objects)}")
-        load_optimizer_states(self.optimizers, resume_state)
-        for scheduler, state in zip(self.schedulers, resume_state["schedulers"], strict=True):
-            scheduler.load_state_dict(state)
-        self.precision.load_state_dict(resume_state.get("scaler", {}))
-        if "guard" in resume_state:
-            self.guard.load_state_dict(resume_state["guard"])
-            self.log_means.load_state_dict(resume_state["log_means"])
-
-    def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Wrap a network for several processes; DataParallel is not used, torchrun replaces it."""
-        net = net.to(self.device)
-        if self.opt.get("dist") and self.is_train:
-            find_unused = self.opt.get("find_unused_parameters", False)
-            return parallel.wrap(net, self.device, self.opt.get("parallel", "ddp"), find_unused)
-        if self.opt.get("dist"):
-            return parallel.start_alike(net)
-        if isinstance(num_gpu := self.opt["num_gpu"], int) and num_gpu > 1:
-            logger.warning("num_gpu: %d, but one process uses one GPU: use torchrun, --launcher pytorch", num_gpu)
-        return net
-
-    def get_bare_model(self, net: nn.Module) -> nn.Module:
-        """Return the network itself, without wrapper."""
-        return parallel.bare(net)
-
-    def print_network(self, net: nn.Module) -> None:
-        """Log the network's name and size."""
-        net = self.get_bare_model(net)
-        num_parameters = sum(parameter.numel() for parameter in net.parameters())
-        logger.info("network %s: %s parameters, on %s", type(net).__name__, f"{num_parameters:,}", self.device)
-
-    def load_network(
-        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
-    ) -> None:
-        """Load weights from a file.
-
-        Args:
-            net: network, wrapped or not.
-            load_path: .pth or .safetensors.
-            strict: whether all must fit.
-            param_key: params_ema prefers the running mean; all else the trained weights.
-        """
-        state, network_opt = load_weights(load_path, prefer_ema=param_key == "params_ema")
-        with parallel.whole_for_loading(self.get_bare_model(net)) as network:
-            apply_weights(network, state, source=load_path, network_opt=network_opt, strict=strict)
-        logger.info("weights of %s loaded from %s", type(self.get_bare_model(net)).__name__, load_path)
-
-    def _load_pretrained(self, network: nn.Module, param_key: str | None) -> None:
-        path_opt = self.opt["path"]
-        if path_opt.get("pretrain_network_g"):
-            self.load_network(network, path_opt["pretrain_network_g"], path_opt.get("strict_load_g", True), param_key)
 
     def _backward(self, part: tuple[Tensor, ...], share: float) -> dict[str, Tensor]:
         """Add a part's gradients to those of the parts before; return its losses, detached."""
