@@ -13,6 +13,7 @@ kind that it does not build.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hriusr.archs.detect import detect_network, log_assumptions
@@ -70,7 +71,7 @@ class HriusrArchitecture(Architecture[nn.Module]):
         network_opt = complete_network_opt(found.network_opt)
         num_parameters = sum(parameter.numel() for parameter in network.parameters())
         # statistics over the whole picture: those of a tile are others
-        pools_picture = network_opt.get("norm") == "instance"
+        pools_picture = network_opt.get("norm") == "instance" or network_opt.get("channel_attention") == "global"
         return ImageModelDescriptor(
             network,
             state,
@@ -98,7 +99,7 @@ class HriusrArchitecture(Architecture[nn.Module]):
             return False
         if found is None or found.network_opt["type"] != self.type_name:
             return False
-        return self.type_name in OWN or not _spandrel_takes(state, found)
+        return _fits(state, found) and (self.type_name in OWN or not _spandrel_takes(state, found))
 
 
 def install(registry: ArchRegistry = MAIN_REGISTRY) -> list[str]:
@@ -126,6 +127,17 @@ def architecture_id(type_name: str) -> str:
 
 def _tensors(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state_dict.items() if isinstance(value, Tensor)}
+
+
+def _fits(state: Mapping[str, Tensor], found: Detection) -> bool:
+    """Tell whether a file has just the tensors of the network it looks like: relatives of it share some names."""
+    try:
+        with torch.device("meta"):
+            network = build_network(found.network_opt)
+        network.load_state_dict(dict(state), assign=True)
+    except (HriusrError, RuntimeError):
+        return False
+    return True
 
 
 def _spandrel_takes(state: Mapping[str, Tensor], found: Detection) -> bool:

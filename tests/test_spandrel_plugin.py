@@ -140,8 +140,20 @@ def test_shipped_weights_in_fp16_are_the_same_picture(loader, photo):
     assert (descriptor.half()(lr_BCHW.half()).float() - expected).abs().max() < 4 / 255
 
 
-def test_network_that_pools_the_picture_discourages_tiles(loader):
-    network = build_network(TINY["HRIUSR"] | {"norm": "instance"})
+def test_relative_of_swinir_is_left_to_its_own_architecture():
+    """SRFormer has SwinIR's names, but for the queries, keys and values of its attention."""
+    state = build_network(TINY["SwinIR"]).state_dict()
+    relative = {name: tensor for name, tensor in state.items() if ".qkv." not in name}
+    other = {**state, "layers.0.residual_group.blocks.0.attn.gate": torch.zeros(1)}
+    registry = spandrel.ArchRegistry()
+    plugin.install(registry)
+    for tensors, ids in ((relative, []), (other, []), (state, ["hriusr-SwinIR"])):
+        assert [arch.architecture.id for arch in registry if arch.detect(tensors)] == ids
+
+
+@pytest.mark.parametrize("pooling", [{"norm": "instance"}, {"channel_attention": "global"}])
+def test_network_that_pools_the_picture_discourages_tiles(loader, pooling):
+    network = build_network(TINY["HRIUSR"] | pooling)
     assert loader.load_from_state_dict(network.state_dict()).tiling == spandrel.ModelTiling.DISCOURAGED
 
 

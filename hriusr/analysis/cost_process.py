@@ -19,6 +19,7 @@ from hriusr.archs.registry import build_network
 from hriusr.archs.weights import network_from_weights
 from hriusr.errors import HriusrError
 from hriusr.models.precision import Precision
+from hriusr.upscaling.tile_runner import is_out_of_memory
 
 
 def measure(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -93,8 +94,13 @@ def main() -> None:
         for message in measure(json.loads(sys.stdin.read())):
             sys.stdout.write(json.dumps(message) + "\n")
             sys.stdout.flush()
-    except (HriusrError, torch.OutOfMemoryError) as error:
+    except HriusrError as error:
         sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = f"the memory is not enough: {str(error).splitlines()[0]}; try a smaller --size or --batch-size"
+        sys.stdout.write(json.dumps({"error": reason}) + "\n")
 
 
 if __name__ == "__main__":

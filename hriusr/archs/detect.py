@@ -51,8 +51,8 @@ def detect_network(state: Mapping[str, Tensor], *, source: str | Path = "the fil
                 return detect(state)
             except WeightsError as error:
                 raise WeightsError(f"{source} {error}") from None
-            except ZeroDivisionError:
-                raise WeightsError(f"{source} has tensors of no length; it is damaged") from None
+            except (ValueError, LookupError, ArithmeticError):  # shapes that no network has
+                raise WeightsError(f"{source} has tensors of other shapes than their names promise") from None
     return None
 
 

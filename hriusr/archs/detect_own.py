@@ -82,15 +82,19 @@ def _hriusr(found: Detection, state: Mapping[str, Tensor]) -> None:
         "channel_attention": "none",
     }
     has_overlap = False
+    low_block = "groups.0.low_resolution.blocks.0"
     if any(depths):
-        first, depth = next((f"{group}.blocks.0", depth) for group, depth in zip(groups, depths, strict=True) if depth)
-        closing = f"{first.removesuffix('0')}{depth - 1}"
+        depth, group = max(zip(depths, groups, strict=True), key=lambda pair: pair[0])  # the first of the deepest
+        first, closing = f"{group}.blocks.0", f"{group}.blocks.{depth - 1}"
         _hriusr_feed_forward(found, state, first)
         _channel_attention(found, state, first)
         if f"{first}.attention.project_out.weight" in state:
             has_overlap = _hriusr_attention(found, state, first, closing)
         else:
             arguments["num_heads"] = 0
+    elif f"{low_block}.attention.project_out.weight" in state:
+        _hriusr_feed_forward(found, state, low_block)
+        _hriusr_attention(found, state, low_block, low_block)
     arguments["depths"] = [depth - has_overlap for depth in depths]
     _low_resolution(found, state)
     _assume(found, "renorm", "how scores become weights; no tensor tells", is_doubtful=False)
@@ -137,7 +141,11 @@ def _hriusr_attention(found: Detection, state: Mapping[str, Tensor], first: str,
         "terms": terms,
         "tables": "full" if any(name.endswith(("involution_table", "imprinting_table")) for name in state) else "axial",
     }
-    if overlap <= 0 and not lacks_cab:
+    can_overlap = f"{closing}.attention.project_in.weight" in state  # a wide block shares its projections
+    if first == closing and can_overlap and not (shares_projections or f"{first}.cab_scale" in state):
+        found.doubtful["overlap_ratio"] = "the only block of a group may be an overlapping one; no tensor tells"
+    is_overlap = can_overlap and (overlap > 0 or lacks_cab or shares_projections)
+    if not is_overlap:
         return False
     # an overlap of 0 pixels is a ratio that rounds down to none, and another block than a shifted one
     arguments["overlap_ratio"] = ratio_of(overlap, window_size) or 0.5 / window_size

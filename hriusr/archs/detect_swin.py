@@ -38,8 +38,9 @@ _USUAL_SWIN2SR_WINDOW = 8
 
 
 def is_swin_family(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether the tensors are of SwinIR, HAT or Swin2SR, or of something built from them."""
-    return f"{_BLOCK}.{_BIAS_TABLE}" in state or f"{_BLOCK}.attn.logit_scale" in state
+    """Tell whether the tensors are of SwinIR, HAT or Swin2SR, or of something built from them; SRFormer has no qkv."""
+    scores = (f"{_BLOCK}.{_BIAS_TABLE}", f"{_BLOCK}.attn.logit_scale")
+    return f"{_BLOCK}.attn.qkv.weight" in state and any(name in state for name in scores)
 
 
 def detect_swin_family(state: Mapping[str, Tensor]) -> Detection:

@@ -62,6 +62,8 @@ class HAT(SwinNetwork):
         num_feat: int = 64,
     ):
         check_arguments(
+            img_size=img_size,
+            window_size=window_size,
             depths=depths,
             num_heads=num_heads,
             patch_size=patch_size,

@@ -71,7 +71,7 @@ class HRIUSR(ResidualNetwork):
             shares_projections: HRIU's terms share one query and one key (blocks/shared_hriu.py).
             terms: letters of HRIU's score: a attention, n involution, m imprinting.
             tables: relative tables, "axial" or "full".
-            renorm: "softmax" or "l2".
+            renorm: "softmax" or "l2"; overlapping blocks always have softmax.
             ffn: feed-forward parts: "plain", "gated" (one half of the hidden channels gates the other), or "none": the
                 convolutions that close a group do their work.
             mlp_ratio: hidden channels of the feed-forward parts, in parts of embed_dim; gated: of each half.

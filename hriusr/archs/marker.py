@@ -42,7 +42,7 @@ def read_marker(state: Mapping[str, Any]) -> dict[str, Any] | None:
         network_opt = json.loads(bytes(marker.flatten().to("cpu", torch.uint8).tolist()))
     except ValueError:  # bad JSON or UTF-8: somebody rewrote the tensors, as by a cast to fp16
         return None
-    return network_opt if isinstance(network_opt, dict) and "type" in network_opt else None
+    return network_opt if isinstance(network_opt, dict) and isinstance(network_opt.get("type"), str) else None
 
 
 def ignore_marker(network: nn.Module) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from hriusr.archs.argument_values import check_values
 from hriusr.basicsr_bridge import ARCH_REGISTRY, register_package
 from hriusr.errors import OptionsError
 
@@ -37,8 +38,9 @@ def build_network(network_opt: Mapping[str, Any]) -> nn.Module:
     """
     arguments = dict(network_opt)
     type_name = arguments.pop("type", None)
-    if type_name is None:
-        raise OptionsError(f"network_g has no `type`; one of {', '.join(known_networks())}")
+    if not isinstance(type_name, str):
+        found = "has no `type`" if type_name is None else f"has the `type` {type_name!r}, which is no name"
+        raise OptionsError(f"network_g {found}; one of {', '.join(known_networks())}")
     signature = network_signature(type_name)
     if signature is None:
         raise OptionsError(f"network_g.type: unknown network {type_name!r}{_did_you_mean(type_name, known_networks())}")
@@ -46,10 +48,16 @@ def build_network(network_opt: Mapping[str, Any]) -> nn.Module:
         signature.bind(**arguments)
     except TypeError as error:
         raise OptionsError(f"network_g ({type_name}): {error}{_spelling(arguments, signature)}") from error
+    network_class = ARCH_REGISTRY.get(type_name)
+    is_ours = network_class.__module__.startswith(f"{__package__}.")
     try:
-        return ARCH_REGISTRY.get(type_name)(**arguments)
+        if is_ours:
+            check_values(arguments, signature)
+        return network_class(**arguments)
     except ValueError as error:
         raise OptionsError(f"network_g ({type_name}): {error}") from error
+    except (TypeError, ArithmeticError, RuntimeError) as error:  # values of theirs, or sizes beyond the memory
+        raise OptionsError(f"network_g ({type_name}, {_written(arguments)}): {error}; check the values") from error
 
 
 def complete_network_opt(network_opt: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +92,10 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
 
 
 def _spelling(arguments: dict[str, Any], signature: inspect.Signature) -> str:

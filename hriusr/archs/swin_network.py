@@ -28,6 +28,8 @@ def check_arguments(
     *,
     depths: Sequence[int],
     num_heads: Sequence[int],
+    img_size: int | Sequence[int],
+    window_size: int,
     patch_size: int,
     ape: bool,
     drop_rate: float,
@@ -49,8 +51,15 @@ def check_arguments(
     for name, (value, only) in supported.items():
         if value != only:
             raise ValueError(f"{name} (={value!r}) is not supported: leave it out or set it to {only!r}")
+    if (side := min([img_size] if isinstance(img_size, int) else img_size)) <= window_size:
+        raise ValueError(
+            f"img_size (={side}) must be more than window_size (={window_size}), or left out: the original would "
+            "shift no window then"
+        )
     if len(depths) != len(num_heads):
         raise ValueError(f"depths (={list(depths)}) and num_heads (={list(num_heads)}) must have one number a group")
+    if 0 in num_heads:
+        raise ValueError(f"num_heads (={list(num_heads)}) must each be at least 1")
 
 
 class SwinNetwork(nn.Module):

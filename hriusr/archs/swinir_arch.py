@@ -71,6 +71,8 @@ class SwinIR(SwinNetwork):
         num_feat: int = 64,
     ):
         check_arguments(
+            img_size=img_size,
+            window_size=window_size,
             depths=depths,
             num_heads=num_heads,
             patch_size=patch_size,

@@ -111,8 +111,10 @@ def windows_at_once(num_heads: int, num_targets: int, num_sources: int) -> int:
 
 
 def computes_in_place(x: Tensor) -> bool:
-    """Whether attention over such a tensor may reuse one buffer: on a CPU, eagerly, without gradients."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether work on such a tensor may go by parts that reuse one buffer: on a CPU, eagerly, without gradients."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.numel() > 0
 
 
 def _attend_in_place(

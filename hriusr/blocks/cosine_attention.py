@@ -78,9 +78,10 @@ class CosineWindowAttention(nn.Module):
         def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
             qkv = F.linear(x_MNC, self.qkv.weight, qkv_bias)
             q_MhNd, k_MhNd, v_MhNd = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            # float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
-            q_MhNd = (F.normalize(q_MhNd.float(), dim=-1) * logit_scale).to(qkv.dtype)
-            k_MhNd = F.normalize(k_MhNd.float(), dim=-1).to(qkv.dtype)
+            # at least float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
+            dtype = torch.promote_types(qkv.dtype, torch.float32)
+            q_MhNd = (F.normalize(q_MhNd.to(dtype), dim=-1) * logit_scale).to(qkv.dtype)
+            k_MhNd = F.normalize(k_MhNd.to(dtype), dim=-1).to(qkv.dtype)
             y_MhNd = attend_shifted(q_MhNd, k_MhNd, v_MhNd, bias_hNN, self.regions, numbers, grid)
             return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 

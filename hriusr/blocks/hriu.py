@@ -25,7 +25,7 @@ from hriusr.blocks.attention_core import (
 from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
-from hriusr.blocks.relative_scores import TABLES, TERMS, PreparedTables, RelativeScores, ScoreParts
+from hriusr.blocks.relative_scores import TERMS, PreparedTables, RelativeScores, ScoreParts, check_terms
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair, roll_windows, window_merge, window_partition
 
 RENORMS = ("softmax", "l2")
@@ -88,8 +88,6 @@ class HRIU(nn.Module):
             raise ValueError(f"window_size (={window_size}) must be at least 1")
         self.is_resizing = self.source_size != self.target_size
         self.terms = _checked_terms(terms, self.is_resizing)
-        if tables not in TABLES:
-            raise ValueError(f"tables (={tables!r}) must be one of {', '.join(TABLES)}")
         if renorm not in RENORMS:
             raise ValueError(f"renorm (={renorm!r}) must be one of {', '.join(RENORMS)}")
         self.source_shift, self.target_shift = self._checked_shift(shift_size)
@@ -298,8 +296,7 @@ class HRIU(nn.Module):
 def _checked_terms(terms: str | None, is_resizing: bool) -> str:
     if terms is None:
         return "m" if is_resizing else TERMS
-    if not terms or set(terms) - set(TERMS) or len(set(terms)) != len(terms):
-        raise ValueError(f"terms (={terms!r}) must be some of the letters {TERMS!r}, each at most once")
+    check_terms(terms)
     if is_resizing and terms != "m":
         raise ValueError(
             f"terms (={terms!r}) must be 'm' when source and target windows differ: target cells have no queries"

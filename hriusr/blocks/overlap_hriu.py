@@ -15,7 +15,7 @@ from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_p
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.overlap_attention import overlapping_cells
 from hriusr.blocks.relative import AxisGeometry
-from hriusr.blocks.relative_scores import TERMS, RelativeScores
+from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
 from hriusr.blocks.windows import window_merge, window_partition
 
 
@@ -45,6 +45,7 @@ class OverlapHRIU(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads})")
+        check_terms(terms, "overlap_terms")
         self.window_size = window_size
         self.overlap = int(window_size * overlap_ratio)
         self.num_heads = num_heads

@@ -22,6 +22,16 @@ TERMS = "anm"
 TABLES = ("axial", "full")
 
 
+def check_terms(terms: str, name: str = "terms") -> None:
+    """Refuse letters of a score that are none, or that come twice.
+
+    Raises:
+        ValueError: naming the argument, its value and what fits.
+    """
+    if not terms or set(terms) - set(TERMS) or len(set(terms)) != len(terms):
+        raise ValueError(f"{name} (={terms!r}) must be some of the letters {TERMS!r}, each at most once")
+
+
 class ScoreParts(NamedTuple):
     """Score = query . key + bias."""
 
@@ -59,8 +69,13 @@ class RelativeScores(nn.Module):
             columns: geometry along the horizontal axis.
             terms: any of the letters a (attention), n (involution), m (imprinting); the bias is always there.
             tables: "axial" or "full".
+
+        Raises:
+            ValueError: tables, by name.
         """
         super().__init__()
+        if tables not in TABLES:
+            raise ValueError(f"tables (={tables!r}) must be one of {', '.join(TABLES)}")
         self.rows, self.columns = rows, columns
         self.terms, self.tables = terms, tables
         self.involution_term, self.imprinting_term = (

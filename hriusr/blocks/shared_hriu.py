@@ -16,7 +16,7 @@ from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
-from hriusr.blocks.relative_scores import TABLES, TERMS, RelativeScores
+from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
 from hriusr.blocks.windows import ShiftRegions, map_windows
 
 
@@ -53,10 +53,7 @@ class SharedHRIU(nn.Module):
             raise ValueError(f"dim (={dim}) must be divisible by num_heads (={num_heads})")
         if squeeze_ratio < 1 or dim % squeeze_ratio**2:
             raise ValueError(f"dim (={dim}) must be divisible by the square of squeeze_ratio (={squeeze_ratio})")
-        if not terms or set(terms) - set(TERMS):
-            raise ValueError(f"terms (={terms!r}) must be some of the letters {TERMS!r}")
-        if tables not in TABLES:
-            raise ValueError(f"tables (={tables!r}) must be one of {', '.join(TABLES)}")
+        check_terms(terms)
         self.num_heads, self.terms = num_heads, terms
         self.squeeze_ratio = squeeze_ratio
         self.source_side, self.target_side = window_size, window_size * squeeze_ratio

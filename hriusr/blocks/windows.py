@@ -76,7 +76,7 @@ def map_windows(
     height, width = x_BHWC.shape[1:3]
     rows, columns = height // window_size[0], width // window_size[1]
     x_BHWC = roll_windows(x_BHWC, shift_size, -1)
-    if windows_at_once is None:
+    if windows_at_once is None or x_BHWC.numel() == 0:
         # In a graph, their number is no constant; and there, nothing asks for it
         numbers = range(0 if torch.compiler.is_compiling() else x_BHWC.shape[0] * rows * columns)
         y_MNC = function(window_partition(x_BHWC, window_size), numbers)

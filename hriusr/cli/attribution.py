@@ -32,6 +32,8 @@ class WindowCommand(TyperCommand):
         joined: list[str] = []
         room = 0  # numbers that the last --window still takes
         for word in args:
+            if room == 3 and word.startswith("-") and not re.match(r"-\d", word):
+                ctx.fail("--window needs X Y or X Y SIZE behind it, as in --window 200 120 16")
             if room and re.fullmatch(r"[+-]?\d+", word):
                 joined[-1] = f"{joined[-1]} {word}" if room < 3 else word
                 room -= 1
@@ -65,7 +67,7 @@ def lam(
         int, typer.Option(min=0, help="Side of what the network is shown, low-resolution pixels; 0: whole pictures.")
     ] = 64,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the path from blurred to sharp.")] = 50,
-    sigma: Annotated[float, typer.Option(min=1e-3, help="Blur where the path starts, pixels.")] = 1.2,
+    sigma: Annotated[float, typer.Option(min=1e-3, max=1e3, help="Blur where the path starts, pixels.")] = 1.2,
     kernel_size: Annotated[int, typer.Option(min=3, help="Side of the blur's kernel, pixels, odd.")] = 9,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; default: results/lam/<name of the weights>.")

@@ -38,7 +38,11 @@ def test_backward_pass_needs_more_and_the_callers_memory_does_not_count():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"device": "abacus"}, "abacus"), ({"network": SWINIR | {"type": "SwinIRR"}}, "did you mean 'SwinIR'")],
+    [
+        ({"device": "abacus"}, "abacus"),
+        ({"network": SWINIR | {"type": "SwinIRR"}}, "did you mean 'SwinIR'"),
+        ({"height": 10**7, "width": 10**7}, "the memory is not enough: .*; try a smaller --size"),
+    ],
 )
 def test_what_cannot_be_measured_is_said(arguments, message):
     with pytest.raises(HriusrError, match=message):

@@ -103,6 +103,14 @@ def test_inference_equals_the_training_graph(name):
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_no_picture_gives_none(name):
+    network, no_picture = build(name).eval(), torch.empty(0, 3, 9, 14)
+    assert network(no_picture).shape[0] == 0
+    with torch.no_grad():
+        assert network(no_picture).shape == network(no_picture.requires_grad_()).shape
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_channels_last_and_copies_change_nothing(name):
     network = build(name).eval()
     lr_BCHW = torch.rand(2, 3, 12, 10)

@@ -1,5 +1,6 @@
 """Networks found from tensors alone: every named size, files of spandrel's networks, our own without network_g."""
 
+import contextlib
 import random
 
 import pytest
@@ -130,6 +131,11 @@ OWN = {
     | {"overlap_ratio": 0, "low_resolution_ratio": 0, "channel_attention": "none"},
     "no-feed-forward": {"type": "HRIUSR", **HRIUSR, "ffn": "none", "num_convs": 2},
     "convs": {"type": "HRIUSR", **HRIUSR, "depths": [0, 0], "overlap_ratio": 0, "low_resolution_ratio": 0},
+    "convs-and-branch": {"type": "HRIUSR", **HRIUSR, "depths": [0, 0], "overlap_ratio": 0},
+    "wide-last": {"type": "HRIUSR", **HRIUSR, "wide_window_size": 8, "depths": [2, 2], "overlap_ratio": 0},
+    "deepest-last": {"type": "HRIUSR", **HRIUSR, "depths": [0, 2], "low_resolution_ratio": 0},
+    "shared-no-pixel": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "depths": [1, 1]}
+    | {"channel_attention": "none", "overlap_ratio": 0.1},
     "hrvit-imprinting": {**HRVIT, "resampling": "imprinting", "window_size": 4},
     "hrvit-merging": {**HRVIT, "resampling": "merging"},
     "mobilevit-3conv": {**MOBILE, "depths": [2, 1], "resi_connection": "3conv", "expand_ratio": 1.5},
@@ -178,6 +184,20 @@ def test_jpeg_range_is_taken_at_scale_1_only():
     found = detect_network(state_on_meta(enlarging))
     assert found.network_opt["img_range"] == 1
     assert "img_range" in found.doubtful
+
+
+def test_only_block_that_may_overlap_is_doubted():
+    arguments = {"type": "HRIUSR", **HRIUSR, "depths": [0, 0], "low_resolution_ratio": 0}
+    assert "overlap_ratio" in detect_network(state_on_meta(arguments)).doubtful
+
+
+@pytest.mark.parametrize("name", ["axial", "shared", "hrvit-merging", "mobilevit-3conv", "involution-5"])
+def test_no_tensor_of_another_shape_is_a_crash(name):
+    whole = state_on_meta(OWN[name])
+    for changed in whole:
+        for replaced in (torch.zeros(()), torch.zeros(0), torch.zeros(3)):
+            with contextlib.suppress(WeightsError):
+                detect_network({**whole, changed: replaced})
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,45 @@ def test_fault_names_its_remedy(network_opt, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed_dim": "abc"}, "embed_dim (='abc') must be a whole number"),
+        ({"depths": 2}, "depths (=2) must be a list, each a whole number"),
+        ({"depths": [1.5]}, "depths (=[1.5]) must be a list, each a whole number"),
+        ({"upscale": True}, "upscale (=True) must be a whole number"),
+        ({"overlap_ratio": float("nan")}, "overlap_ratio (=nan) must be a number"),
+        ({"overlap_ratio": -1}, "overlap_ratio (=-1) must be at least 0"),
+        ({"img_range": 0}, "img_range (=0) must be more than 0"),
+        ({"num_heads": -1}, "num_heads (=-1) must be at least 0"),
+        ({"compress_ratio": 0}, "compress_ratio (=0) must be more than 0"),
+        ({"use_checkpoint": "maybe"}, "use_checkpoint (='maybe') must be true or false"),
+        ({"overlap_terms": "xyz"}, "overlap_terms (='xyz') must be some of the letters 'anm'"),
+        ({"overlap_terms": 3}, "overlap_terms (=3) must be text or null"),
+        ({"tables": "foo", "depths": [0], "low_resolution_ratio": 0}, "tables (='foo') must be one of axial, full"),
+        ({"type": "SwinIR", "num_heads": [0] * 4}, "num_heads (=[0, 0, 0, 0]) must each be at least 1"),
+        ({"type": "SwinIR", "depths": [-1] * 4}, "depths (=[-1, -1, -1, -1]) must be at least 0"),
+        (
+            {"type": "HAT", "img_size": [16, 64], "window_size": 16},
+            "img_size (=16) must be more than window_size",
+        ),
+        (
+            {"type": "HRViTSR", "depths": [[4], 4]},
+            "depths (=[[4], 4]) must be a list, each a list",
+        ),
+        ({"type": 3}, "network_g has the `type` 3, which is no name"),
+        (
+            {"type": "EDSR", "num_in_ch": "three", "num_out_ch": 3},
+            "network_g (EDSR, num_in_ch='three', num",
+        ),
+    ],
+)
+def test_wrong_value_is_named(change, message):
+    with pytest.raises(OptionsError) as caught:
+        build_network({"type": "HRIUSR", **change})
+    assert message in str(caught.value)
+
+
 def test_value_the_constructor_refuses_is_an_error_of_the_options():
     with pytest.raises(OptionsError, match=r"network_g \(RRDBNet\)|network_g \(EDSR\)"):
         build_network({"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "upscale": 7})

@@ -74,6 +74,11 @@ def test_half_precision_takes_zero_and_large_features(dtype):
         assert attention(torch.full((1, 4, 4, 8), value, dtype=dtype)).isfinite().all()
 
 
+def test_gradients_in_float64():
+    attention = CosineWindowAttention(4, 2, 2, shift_size=1).double()
+    assert torch.autograd.gradcheck(attention, torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True))
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"dim \(=10\) must be divisible by num_heads \(=3\)"):
         CosineWindowAttention(10, 4, 3)

@@ -161,6 +161,8 @@ def test_one_failure_does_not_stop_the_others(folder):
         (["nosuch.png"], "nosuch.png does not exist"),
         (["--list", "nosuch.txt"], "list nosuch.txt cannot be read"),
         ([], "no picture"),
+        (["lr/eye.png", "--window"], "--window needs X Y or X Y SIZE"),
+        (["lr/eye.png", "--sigma", "inf"], "--sigma"),
     ],
 )
 def test_mistake_is_one_line_and_status_2(arguments, message, folder, monkeypatch):
