@@ -7,6 +7,7 @@ from typing import Any
 from results import DATASETS, PROTOCOLS, ROOT, Scores, read_costs, read_scores
 
 STUDY = ROOT / "experiments" / "STUDY.md"
+_LIGHT = 200e9  # Multi-Adds; the others are a quarter of it
 _TITLES = {"study_muon": "The study", "study": "The same with AdamW", "study_screen": "Quick comparisons"}
 _PREAMBLE = """# The study: HRIUSR and its rivals at equal work
 
@@ -33,7 +34,10 @@ def write_report() -> Path:
         path = PROTOCOLS[protocol]
         lines = [line.removeprefix("# ") for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
         parts.append(f"## {title}\n\n[{path.name}](../options/train/{path.name}): {lines[0]}\n")
-        parts.append(_table(read_scores(protocol), costs))
+        scores = read_scores(protocol)
+        parts.append(_table([row for row in scores if row.multi_adds < _LIGHT], costs))
+        if light := [row for row in scores if row.multi_adds >= _LIGHT]:
+            parts.append(f"At full light size, the work of SwinIR-light:\n\n{_table(light, costs)}")
     if (ROOT / "experiments" / "study_multi_adds.svg").exists():
         plots = (f"![PSNR against {name}](study_{name}.svg)" for name in ("multi_adds", "milliseconds"))
         parts.append("\n".join(("## Plots\n", *plots, "")))
