@@ -104,30 +104,33 @@ def weights_content(
     return content
 
 
-def load_weights(path: str | Path, prefer_ema: bool = True) -> tuple[StateDict, dict[str, Any] | None]:
+def load_weights(
+    path: str | Path, prefer_ema: bool = True, key: str | None = None
+) -> tuple[StateDict, dict[str, Any] | None]:
     """Read weights, ours or others'; arguments and errors as read_weights_file has them.
 
     Returns:
         (state_dict on the CPU without wrappers' prefixes, network_g or None where the file does not say).
     """
-    return read_weights_file(path, prefer_ema)[:2]
+    return read_weights_file(path, prefer_ema, key)[:2]
 
 
-def read_weights_file(path: str | Path, prefer_ema: bool = True) -> WeightsFile:
+def read_weights_file(path: str | Path, prefer_ema: bool = True, key: str | None = None) -> WeightsFile:
     """Read a weights file, ours or others'.
 
     Args:
         path: .safetensors, or a file torch.load reads.
         prefer_ema: take params_ema where a file holds both; else params. What the file lacks is replaced by the other.
+        key: another entry of a .pth to take, in place of these; a .safetensors has none.
 
     Raises:
-        WeightsError: missing, damaged, or not weights.
+        WeightsError: missing, damaged, not weights, or without that entry.
     """
     path = Path(path)
     if not path.is_file():
         kind = "a folder, not a weights file" if path.is_dir() else "not there (paths are relative to where you run)"
         raise WeightsError(f"weights {path}: {kind}; give a .pth or .safetensors file")
-    file = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path, prefer_ema)
+    file = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pth(path, prefer_ema, key)
     if not file.state:
         raise WeightsError(f"{path} holds no tensors; is it a weights file?")
     state = _without_prefixes(file.state)
@@ -136,13 +139,16 @@ def read_weights_file(path: str | Path, prefer_ema: bool = True) -> WeightsFile:
     return WeightsFile(state, network_opt, file.metadata)
 
 
-def _load_pth(path: Path, prefer_ema: bool) -> WeightsFile:
+def _load_pth(path: Path, prefer_ema: bool, wanted: str | None) -> WeightsFile:
     content = load_torch_file(path)
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not weights; export a state_dict")
     network_opt, metadata = content.get("network_g"), content.get("metadata")
+    if wanted is not None and not isinstance(content.get(wanted), Mapping):
+        found = [str(key) for key, value in content.items() if isinstance(value, Mapping)]
+        raise WeightsError(f"{path} has no entry {wanted!r} with weights; it has {first_names(found) or 'none'}")
     keys = ("params_ema", "params") if prefer_ema else ("params", "params_ema")
-    for key in (*keys, "state_dict", "model"):
+    for key in (wanted,) if wanted is not None else (*keys, "state_dict", "model"):
         if isinstance(content.get(key), Mapping):
             if key == "params" and prefer_ema:
                 logger.info("%s holds no params_ema; params are loaded", path)

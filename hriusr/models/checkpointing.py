@@ -84,9 +84,11 @@ class CheckpointedModel(BasicSRModel):
             net: network, wrapped or not.
             load_path: .pth or .safetensors.
             strict: whether all must fit.
-            param_key: params_ema prefers the running mean; all else the trained weights.
+            param_key: params_ema prefers the running mean, params and None the trained weights; else an entry of the
+                file.
         """
-        state, network_opt = load_weights(load_path, prefer_ema=param_key == "params_ema")
+        key = None if param_key in (None, "params", "params_ema") else param_key
+        state, network_opt = load_weights(load_path, prefer_ema=param_key == "params_ema", key=key)
         with parallel.whole_for_loading(self.get_bare_model(net)) as network:
             apply_weights(network, state, source=load_path, network_opt=network_opt, strict=strict)
         logger.info("weights of %s loaded from %s", type(self.get_bare_model(net)).__name__, load_path)

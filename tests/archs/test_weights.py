@@ -237,3 +237,10 @@ def test_full_disk_is_an_error_and_keeps_the_old_file(tmp_path, network, monkeyp
         save_weights(path, network, RESNET)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["net.pth"]
+
+
+def test_entry_of_another_name_is_taken_or_missed(tmp_path, network):
+    torch.save({"params": network.state_dict(), "generator": {"x": torch.ones(2)}}, tmp_path / "net.pth")
+    assert list(load_weights(tmp_path / "net.pth", key="generator")[0]) == ["x"]
+    with pytest.raises(WeightsError, match=r"no entry 'parms' with weights; it has params, generator"):
+        load_weights(tmp_path / "net.pth", key="parms")
