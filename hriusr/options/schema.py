@@ -31,7 +31,7 @@ class PathOptions(Section):
     pretrain_network_g: str | None = Field(None, description="Weights to load at the start: .pth or .safetensors.")
     param_key_g: str | None = Field(
         None,
-        description="Entry of the .pth to load: params (default), params_ema (their running mean), or one of its own.",
+        description="Entry of the .pth to load: params (default), params_ema (running mean), or another.",
     )
     strict_load_g: bool = Field(True, description="Every parameter must match; false loads those that do.")
     pretrain_network_d: str | None = Field(None, description="GAN: weights of the discriminator to start from.")
