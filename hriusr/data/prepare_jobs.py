@@ -82,11 +82,7 @@ class OutputFolder:
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        note = path / NOTE
-        try:
-            noted = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            noted = None
+        note, noted = path / NOTE, _read_note(path)
         if overwrite or noted is None or noted.get("options") != options:
             holds_pictures = any(name for name in os.listdir(path) if not name.startswith("."))
             noted = {"options": options, "adopted": noted is None and holds_pictures and not overwrite}
@@ -121,6 +117,18 @@ class OutputFolder:
                     self.path,
                     strangers[0],
                 )
+
+
+def noted_options(folder: Path) -> dict[str, Any]:
+    """Return the options that a folder's note names; none where there is no note."""
+    return (_read_note(folder) or {}).get("options", {})
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def output_stems(sources: Sequence[Path], filename_tmpl: str = "{}") -> list[str]:
