@@ -99,8 +99,7 @@ def paired_paths(
     gt_paths = single_paths(gt_folder, meta_info_file, recursive=recursive)
     if lq_folder is None:
         return [PicturePair(gt_path, None) for gt_path in gt_paths]
-    if "{}" not in filename_tmpl:
-        raise DataError(f"filename_tmpl (={filename_tmpl!r}) must hold {{}} for the gt name, such as '{{}}x4'")
+    check_template(filename_tmpl, "filename_tmpl", "{}x4")
     list_stems = functools.cache(_list_stems)  # one pass a folder, instead of a look-up a picture
     pairs, missing = [], []
     for gt_path in gt_paths:
@@ -122,6 +121,22 @@ def paired_paths(
     if meta_info_file is None and num_left > 0:
         logger.warning("%d pictures of %s have no partner in %s and are left out", num_left, lq_folder, gt_folder)
     return pairs
+
+
+def check_template(template: str, key: str, example: str) -> None:
+    """Refuse a template of names in which `{}` does not stand exactly once, or which has other braces.
+
+    Args:
+        template: of file names without suffix.
+        key: what the message calls it.
+        example: a template that is right.
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    before, braces, after = template.partition("{}")
+    if not braces or set("{}") & {*before, *after}:
+        raise DataError(f"{key} (={template!r}) must hold {{}} once, for the name without suffix, such as {example!r}")
 
 
 def paired_keys(gt_database: str, lq_database: str | None) -> list[PicturePair]:

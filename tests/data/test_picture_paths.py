@@ -48,6 +48,9 @@ def test_missing_partner_is_named_with_a_guess_of_the_template(tree):
         paired_paths("gt", "lq", None, "{}x4")
     with pytest.raises(DataError, match=r"filename_tmpl \(='x4'\)"):
         paired_paths("gt", "lq", None, "x4")
+    for template in ("{}_{}", "{}{x}", "{0}{}", "{{}}", "{}}"):
+        with pytest.raises(DataError, match=r"filename_tmpl .* must hold \{\} once, .*such as '\{\}x4'"):
+            paired_paths("gt", "lq", None, template)
 
 
 def test_missing_lq_folder_is_named(tree):
