@@ -31,6 +31,8 @@ def remove_leftover_folders(target: Path, names: Set[str]) -> None:
         match = pattern.fullmatch(path.name)
         if match is None or _is_running(int(match[1])) or not path.is_dir() or path.is_symlink():
             continue
+        if match[2] and not target.exists():  # the process ended between two renames: there is no other copy
+            continue
         with contextlib.suppress(OSError):
             files = list(path.iterdir())
             newest = max(file.stat().st_mtime for file in (path, *files))
@@ -43,6 +45,6 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):  # another user's; no number of a process
         return True
     return True

@@ -93,6 +93,19 @@ def test_leftovers_of_a_killed_process_are_removed(database, ending):
     assert all(folder.exists() for folder in kept)
 
 
+def test_last_copy_of_a_database_stays_until_there_is_another(tmp_path):
+    copy = tmp_path / ".x.lmdb.999999999.old.tmp"
+    copy.mkdir()
+    os.utime(copy, (0, 0))
+
+    def pictures():
+        assert copy.exists()
+        yield "only", b"1", (1, 1, 3)
+
+    write_lmdb(tmp_path / "x.lmdb", pictures(), map_size=10**6, compression=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.lmdb"]
+
+
 def test_what_is_no_database_is_not_replaced(database):
     write = lambda path: write_lmdb(path, [("only", b"1", (1, 1, 3))], map_size=10**6, compression=1)  # noqa: E731
     (database / "notes.txt").write_text("mine")

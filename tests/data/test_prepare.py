@@ -200,10 +200,12 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     ours, dead = tmp_path / f".a.png.{os.getpid()}.tmp", tmp_path / ".b.png.999999999.tmp"
     ours.write_bytes(b"")
     dead.write_bytes(b"")
-    folder = tmp_path / ".x.lmdb.999999999.tmp"
+    folder, other = tmp_path / ".x.lmdb.999999999.tmp", tmp_path / f".x.{10**25}.tmp"
     folder.mkdir()
+    other.write_bytes(b"")
     OutputFolder.open(tmp_path, {})
     assert folder.exists()
+    assert other.exists()
     assert ours.exists()
     assert not dead.exists()
 
