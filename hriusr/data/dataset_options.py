@@ -1,17 +1,21 @@
 """Options that all picture datasets read alike: where the bytes come from, which channels, which range."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from hriusr.data.image_io import image_to_tensor, read_image, read_image_bytes
+from hriusr.data.image_io import image_size, image_to_tensor, read_image, read_image_bytes
 from hriusr.data.lmdb_store import lmdb_get
 from hriusr.data.transforms import grey, luma, normalise
 from hriusr.errors import DataError
+
+logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 
 def uses_lmdb(opt: Mapping[str, Any]) -> bool:
@@ -36,6 +40,33 @@ def picture_reader(opt: Mapping[str, Any], root: str | None) -> Callable[[str], 
 
 def _read_from_lmdb(database: str, key: str) -> np.ndarray:
     return read_image_bytes(lmdb_get(database, key), f"{database}:{key}")
+
+
+def without_small(
+    items: Sequence[Item], path_of: Callable[[Item], str], opt: Mapping[str, Any], key: str, side: int
+) -> list[Item]:
+    """Leave out pictures that are smaller than a patch, and say how many: skip_small.
+
+    Args:
+        items: of the dataset.
+        path_of: the picture of an item.
+        opt: options of the dataset.
+        key: option that gives the patch its side, as messages call it.
+        side: of the patch, pixels.
+
+    Raises:
+        DataError: the pictures are in a database, or all are too small.
+    """
+    name = opt.get("name") or opt["dataroot_gt"]
+    if uses_lmdb(opt):
+        raise DataError(f"skip_small of dataset {name} is for files: leave small pictures out of the database")
+    kept = [item for item in items if min(image_size(path_of(item))) >= side]
+    if not kept:
+        raise DataError(f"all pictures of dataset {name} are smaller than {key} (={side}): lower {key}")
+    if num_small := len(items) - len(kept):
+        message = "dataset %s: %d of %d pictures are smaller than %s (=%d): left out"
+        logger.warning(message, name, num_small, len(items), key, side)
+    return kept
 
 
 @dataclass(frozen=True)

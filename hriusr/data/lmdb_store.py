@@ -9,14 +9,16 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 import lmdb
 
+from hriusr.data.leftovers import remove_leftover_folders
 from hriusr.errors import DataError
 
 _META_INFO = "meta_info.txt"
+_FILES = {"data.mdb", "lock.mdb", _META_INFO}
 _LINE = re.compile(r"(?P<key>.+)\.[A-Za-z]+ \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\)( (?P<level>\d+))?$")
 _lock = threading.Lock()
 
@@ -139,16 +141,19 @@ def write_lmdb(
         How many pictures it holds.
 
     Raises:
-        DataError: the name does not end in .lmdb, a key comes twice, or the disk is full.
+        DataError: the name does not end in .lmdb, something else than a database stands there, a key comes twice, the
+            disk is full, or nothing can be written there.
     """
-    path = Path(path)
+    path, files = Path(path), _FILES | set(notes or ())
     if path.suffix != ".lmdb":
         raise DataError(f"{path} must be named .lmdb: BasicSR tells databases from folders by that")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     outdated = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
+        _refuse_strangers(path, files)
+        remove_leftover_folders(path, files)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         lines = _fill(temporary, pictures, map_size, compression)
         (temporary / _META_INFO).write_text("".join(lines), encoding="utf-8")
         for name, content in (notes or {}).items():
@@ -161,8 +166,23 @@ def write_lmdb(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(outdated, ignore_errors=True)
+        remove_leftover_folders(path, files)  # again: those that were too young at the start
     _open.cache_clear()
     return len(lines)
+
+
+def _refuse_strangers(path: Path, files: Set[str]) -> None:
+    """Refuse to replace what is no database: it would be lost."""
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise DataError(f"{path} is a file, not a database: take it away, or choose another name")
+    strangers = sorted(set(os.listdir(path)) - files)
+    if strangers:
+        raise DataError(
+            f"{path} holds {strangers[0]}, which is no part of a database, and would be lost: take it out, or choose "
+            "another name"
+        )
 
 
 def _fill(

@@ -12,20 +12,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
-from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb
-from hriusr.data.image_io import image_size
+from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb, without_small
 from hriusr.data.lq_degradation import LqDegradation
 from hriusr.data.matlab_resize import downsample
 from hriusr.data.picture_cache import build_cache
 from hriusr.data.picture_paths import PicturePair, paired_keys, paired_paths
 from hriusr.data.sampler import SampleKey
-from hriusr.data.transforms import Window, augment, choose_corner, crop_to_multiple, cut
+from hriusr.data.transforms import Window, augment, choose_corner, crop_to_multiple, cut, enlarge_to
 from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,8 @@ class PairedImageDataset(Dataset):
             use_rot; optionally name, io_backend {type: disk | lmdb}, meta_info_file, filename_tmpl, color (y, grey),
             mean, std, lq_on_the_fly, lq_noise, lq_jpeg_quality (see lq_degradation.py), cache (none, memory, disk),
             recursive (also pictures of the folders below dataroot_gt), enlarge_small (small gt are enlarged to gt_size,
-            as HAT does with ImageNet), skip_small (in training they are left out; of files, not of lmdb).
+            as HAT does with ImageNet; not beside dataroot_lq), skip_small (in training they are left out; of files,
+            not of lmdb).
 
     Raises:
         DataError: a folder, file, database or partner is missing, or an option does not fit; the message says remedy.
@@ -63,7 +62,7 @@ class PairedImageDataset(Dataset):
         self._refuse_options()
         self.pairs = self._find_pairs()
         if self.is_training and opt.get("skip_small") and not self.enlarge_small:
-            self.pairs = self._large_enough(self.pairs)
+            self.pairs = without_small(self.pairs, lambda pair: pair.gt, opt, "gt_size", max(self._patch_sizes()))
         self._read_gt = picture_reader(opt, opt["dataroot_gt"])
         self._read_lq = picture_reader(opt, self.lq_folder)
         self.cache = build_cache(opt, self._load_whole, len(self.pairs), self.name)
@@ -115,8 +114,11 @@ class PairedImageDataset(Dataset):
             raise DataError(f"dataset {self.opt.get('name')} needs dataroot_gt: give the folder of the ground truth")
         if self.opt.get("lq_on_the_fly") and self.opt.get("dataroot_lq"):
             logger.warning("dataset %s: dataroot_lq is ignored because lq_on_the_fly is set", self.name)
-        if self.opt.get("skip_small") and uses_lmdb(self.opt):
-            raise DataError(f"skip_small of dataset {self.name} is for files: leave small pictures out of the database")
+        if self.enlarge_small and self.lq_folder:
+            raise DataError(
+                f"enlarge_small of dataset {self.name} does not reach the files of dataroot_lq: leave dataroot_lq out, "
+                "so that lq is made from gt, or take skip_small: true instead"
+            )
         if self.is_training and not self.gt_size:
             raise DataError(f"dataset {self.name} needs gt_size: give the side of the training patch, such as 128")
         for gt_size in (size for size in self._patch_sizes() if size % self.scale):
@@ -147,19 +149,6 @@ class PairedImageDataset(Dataset):
                 logger.warning("dataset %s: %s is ignored with io_backend lmdb", self.name, key)
         return paired_keys(self.opt["dataroot_gt"], self.lq_folder)
 
-    def _large_enough(self, pairs: list[PicturePair]) -> list[PicturePair]:
-        """Leave out what no patch can be cut from."""
-        needed = max(self._patch_sizes())
-        kept = [pair for pair in pairs if min(image_size(pair.gt)) >= needed]
-        if not kept:
-            raise DataError(f"all pictures of dataset {self.name} are smaller than gt_size (={needed}): lower gt_size")
-        if num_small := len(pairs) - len(kept):
-            logger.warning(
-                "dataset %s: %d of %d pictures are smaller than gt_size (=%d): left out",
-                *(self.name, num_small, len(pairs), needed),
-            )
-        return kept
-
     def _load_gt(self, pair: PicturePair) -> np.ndarray:
         """Read a ground truth; one that lq is to be made from is cropped to a multiple of the scale."""
         gt_HWC = self._read_gt(pair.gt)
@@ -168,10 +157,7 @@ class PairedImageDataset(Dataset):
         gt_HWC = crop_to_multiple(gt_HWC, self.scale)
         if 0 in gt_HWC.shape:
             raise DataError(f"{pair.gt} is smaller than scale (={self.scale}): take it out of the folder")
-        height, width = gt_HWC.shape[:2]
-        if self.enlarge_small and min(height, width) < (needed := max(self._patch_sizes(), default=0)):
-            gt_HWC = cv2.resize(gt_HWC, (max(width, needed), max(height, needed)))
-        return gt_HWC
+        return enlarge_to(gt_HWC, max(self._patch_sizes(), default=0)) if self.enlarge_small else gt_HWC
 
     def _load_whole(self, item: int) -> tuple[np.ndarray, np.ndarray]:
         """Read or make both pictures; gt comes out exactly scale times as large as lq."""

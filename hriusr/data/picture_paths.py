@@ -1,11 +1,12 @@
 """Which pictures belong to a dataset: folders, meta-info files and databases turned into lists.
 
-A meta-info file has one picture a line, its ground-truth name first: `0001_s001.png (480,480,3)`.
+A meta-info file has one picture a line, its ground-truth name first: `0001_s001.png (480,480,3)`. It may have spaces.
 """
 
 import functools
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,12 @@ from hriusr.data.lmdb_store import lmdb_keys
 from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+_SUFFIX = f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})"
+_LINES = (  # with the size, greedily: it may stand in the name too; without
+    re.compile(rf"(.+{_SUFFIX}) \(\d+, ?\d+, ?\d+\)( .*)?", re.IGNORECASE),
+    re.compile(rf"(.+?{_SUFFIX})( .*)?", re.IGNORECASE),
+)
 
 
 class PicturePair(NamedTuple):
@@ -52,10 +59,16 @@ def read_meta_info(path: str | Path, near: str | Path = ".") -> list[str]:
             else f"meta_info_file {path} does not exist: make it with `hriusr prepare meta-info`, or leave the key out"
         )
     lines = found.read_text(encoding="utf-8").splitlines()
-    names = [line.strip().split(" ")[0] for line in lines if line.strip()]
+    names = [_name_in(line.strip()) for line in lines if line.strip()]
     if not names:
         raise DataError(f"meta_info_file {found} lists no picture: make it again with `hriusr prepare meta-info`")
     return names
+
+
+def _name_in(line: str) -> str:
+    """Return the name that a line begins with: up to the size, a suffix or, as in BasicSR, the first space."""
+    match = next(filter(None, (pattern.fullmatch(line) for pattern in _LINES)), None)
+    return match[1] if match else line.split(" ")[0]
 
 
 def single_paths(folder: str, meta_info_file: str | None, *, recursive: bool = False) -> list[str]:
@@ -99,8 +112,7 @@ def paired_paths(
     gt_paths = single_paths(gt_folder, meta_info_file, recursive=recursive)
     if lq_folder is None:
         return [PicturePair(gt_path, None) for gt_path in gt_paths]
-    if "{}" not in filename_tmpl:
-        raise DataError(f"filename_tmpl (={filename_tmpl!r}) must hold {{}} for the gt name, such as '{{}}x4'")
+    check_template(filename_tmpl, "filename_tmpl", "{}x4")
     list_stems = functools.cache(_list_stems)  # one pass a folder, instead of a look-up a picture
     pairs, missing = [], []
     for gt_path in gt_paths:
@@ -122,6 +134,22 @@ def paired_paths(
     if meta_info_file is None and num_left > 0:
         logger.warning("%d pictures of %s have no partner in %s and are left out", num_left, lq_folder, gt_folder)
     return pairs
+
+
+def check_template(template: str, key: str, example: str) -> None:
+    """Refuse a template of names in which `{}` does not stand exactly once, or which has other braces.
+
+    Args:
+        template: of file names without suffix.
+        key: what the message calls it.
+        example: a template that is right.
+
+    Raises:
+        DataError: it is not of that form.
+    """
+    before, braces, after = template.partition("{}")
+    if not braces or set("{}") & {*before, *after}:
+        raise DataError(f"{key} (={template!r}) must hold {{}} once, for the name without suffix, such as {example!r}")
 
 
 def paired_keys(gt_database: str, lq_database: str | None) -> list[PicturePair]:

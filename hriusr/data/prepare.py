@@ -16,6 +16,7 @@ from hriusr.atomic_file import write_atomically
 from hriusr.data.image_io import encode_image, image_size, list_images, read_image, write_image
 from hriusr.data.lmdb_store import check_lmdb, write_lmdb
 from hriusr.data.matlab_resize import downsample
+from hriusr.data.picture_paths import check_template
 from hriusr.data.prepare_jobs import JobResult, OutputFolder, output_stems, run_job
 from hriusr.data.transforms import crop_to_multiple
 from hriusr.errors import DataError
@@ -63,10 +64,11 @@ def prepare_bicubic(
     if scale < 1:
         raise DataError(f"scale (={scale}) must be at least 1")
     template = f"{{}}x{scale}" if filename_tmpl is None else filename_tmpl
-    if "{}" not in template:
-        raise DataError(f"template (={template!r}) must hold {{}} for the HR name, such as '{{}}x{scale}'")
+    check_template(template, "template", f"{{}}x{scale}")
     pictures = _list_pictures([hr_folder])
     _refuse_same_folder([hr_folder], lr_folder, cropped_hr_folder)
+    if cropped_hr_folder is not None and Path(lr_folder).resolve() == Path(cropped_hr_folder).resolve():
+        raise DataError(f"{lr_folder} is to hold LR and the cropped HR: give each a folder of its own")
     options = {"job": "bicubic", "scale": scale}
     lr_output = OutputFolder.open(lr_folder, options, overwrite=overwrite)
     hr_output = None

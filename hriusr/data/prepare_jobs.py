@@ -3,7 +3,8 @@
 Every output is written whole or not at all. An output folder keeps a note of the options it was made with
 (.hriusr-prepare.json). Run again, a job keeps what is there if it is whole, has the right size, is not older than its
 source and not older than the note, which is rewritten when the options change. Pictures that stood in the folder before
-the first run (official LR files, say) are adopted: kept where whole and of the right size, however old.
+the first run (official LR files, say) are adopted: kept where whole and of the right size, however old. The note lists
+them with their lengths, so that one which the job has made anew is none of them any more.
 """
 
 import contextlib
@@ -16,12 +17,12 @@ import re
 import signal
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 from rich.console import Console
@@ -30,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hriusr.atomic_file import write_atomically
 from hriusr.data.image_bytes import why_damaged
 from hriusr.data.image_io import image_size, list_images, read_file
+from hriusr.data.leftovers import remove_leftover_files
 from hriusr.errors import DataError, HriusrError
 
 logger = logging.getLogger(__name__)
@@ -63,12 +65,13 @@ class OutputFolder:
     Attributes:
         path: the folder.
         since_ns: outputs older than this were made with other options.
-        is_adopted: the folder held pictures before its first job; those count whatever their age.
+        adopted: pictures that the folder held before its first job -> bytes; those count whatever their age. True:
+            those older than the note, which an earlier version wrote.
     """
 
     path: Path
     since_ns: int
-    is_adopted: bool
+    adopted: Mapping[str, int] | Literal[True]
 
     @classmethod
     def open(cls, path: str | Path, options: dict[str, Any], *, overwrite: bool = False) -> "OutputFolder":
@@ -78,20 +81,22 @@ class OutputFolder:
             path: the folder.
             options: everything that decides on an output's content beside its source; JSON types.
             overwrite: nothing that stands in the folder counts.
+
+        Raises:
+            DataError: the path is a file, or nothing can be written there.
         """
         path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        note = path / NOTE
         try:
-            noted = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            noted = None
-        if overwrite or noted is None or noted.get("options") != options:
-            holds_pictures = any(name for name in os.listdir(path) if not name.startswith("."))
-            noted = {"options": options, "adopted": noted is None and holds_pictures and not overwrite}
-            write_atomically(note, json.dumps(noted, indent=1).encode())
-        return cls(path, note.stat().st_mtime_ns, bool(noted.get("adopted")))
+            path.mkdir(parents=True, exist_ok=True)
+            remove_leftover_files(path)
+            note, noted = path / NOTE, _read_note(path)
+            if overwrite or noted is None or noted.get("options") != options:
+                adopted = _list_sizes(path) if noted is None and not overwrite else {}
+                noted = {"options": options, "adopted": adopted}
+                write_atomically(note, json.dumps(noted, indent=1).encode())
+            return cls(path, note.stat().st_mtime_ns, noted.get("adopted") or {})
+        except OSError as error:
+            raise DataError(f"no folder of pictures can be made at {path} ({error.strerror}): give another") from error
 
     def has(self, name: str, source: Path, size: tuple[int, int]) -> bool:
         """Tell whether an output is there, whole, of the right size and up to date.
@@ -103,12 +108,18 @@ class OutputFolder:
         """
         path = self.path / name
         try:
-            modified = path.stat().st_mtime_ns
-            if not self.is_adopted and modified < max(self.since_ns, source.stat().st_mtime_ns):
+            status = path.stat()
+            is_old = status.st_mtime_ns < max(self.since_ns, source.stat().st_mtime_ns)
+            if is_old and not self._has_adopted(name, status):
                 return False
             return image_size(path) == size and why_damaged(read_file(path)) is None
         except (OSError, DataError):
             return False
+
+    def _has_adopted(self, name: str, status: os.stat_result) -> bool:
+        if self.adopted is True:
+            return status.st_mtime_ns < self.since_ns
+        return self.adopted.get(name) == status.st_size
 
     def warn_of_strangers(self, expected: Iterable[str]) -> None:
         """Log pictures that the job has not to do with: a dataset would take them too."""
@@ -121,6 +132,26 @@ class OutputFolder:
                     self.path,
                     strangers[0],
                 )
+
+
+def noted_options(folder: Path) -> dict[str, Any]:
+    """Return the options that a folder's note names; none where there is no note."""
+    return (_read_note(folder) or {}).get("options", {})
+
+
+def _read_note(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _list_sizes(folder: Path) -> dict[str, int]:
+    """Return the pictures of a folder, name -> bytes; none where there are none."""
+    try:
+        return {path.name: path.stat().st_size for path in list_images(folder)}
+    except DataError:
+        return {}
 
 
 def output_stems(sources: Sequence[Path], filename_tmpl: str = "{}") -> list[str]:
@@ -244,21 +275,3 @@ def _work_in_processes(work: Callable[[Item], Any], items: Sequence[Item], num_p
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote."""
-    for path in folder.glob(".*.tmp"):
-        match = re.search(r"\.(\d+)\.tmp$", path.name)
-        if match and not _is_running(int(match[1])):
-            path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

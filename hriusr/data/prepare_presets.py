@@ -10,13 +10,14 @@
     sub-images of DIV2K (BasicSR's names) and of both together (HAT's)
         DIV2K/DIV2K_train_HR_sub, DIV2K/DIV2K_train_LR_bicubic/X<s>_sub, meta_info/meta_info_DIV2K800sub_GT.txt
         DF2K/DF2K_HR_sub, DF2K/DF2K_bicx<s>_sub, meta_info/meta_info_DF2Ksub_GT.txt
+        for 5 and 8, which no published recipe has, HR is cut apart: DIV2K_train_HR_sub_X8, meta_info_DF2Ksub_X8_GT.txt
 
 datasets/README.md says where each set comes from.
 """
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Literal
 from hriusr.data.checksums import KNOWN_SETS
 from hriusr.data.image_io import list_images
 from hriusr.data.prepare import prepare_bicubic, prepare_lmdb, prepare_meta_info, prepare_subimages
-from hriusr.data.prepare_jobs import JobResult
+from hriusr.data.prepare_jobs import JobResult, noted_options
 from hriusr.data.verify import Verification, verify_folder
 from hriusr.errors import DataError
 
@@ -33,7 +34,9 @@ logger = logging.getLogger(__name__)
 
 BENCHMARKS = {"set5": "Set5", "set14": "Set14", "bsd100": "BSD100", "urban100": "Urban100", "manga109": "Manga109"}
 PRESETS = (*BENCHMARKS, "div2k", "df2k")
-_CROP_SIZE, _STEP = 480, 240  # of HR; divisible by 2, 3, 4 and 8
+_CROP_SIZE, _STEP = 480, 240  # of HR; divisible by every scale
+_SCALES = (2, 3, 4, 5, 6, 8)
+_USUAL_MULTIPLE = 12  # of HR's sides: with it the squares of DIV2K are those of BasicSR's list
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,16 @@ class _Runner:
     def keywords(self) -> dict[str, int | bool | None]:
         """Return the keywords that all jobs take."""
         return {"num_processes": self.num_processes, "overwrite": self.overwrite, "progress": self.progress}
+
+
+@dataclass(frozen=True)
+class _SubimagePlaces:
+    """Where the sub-images of a set go: HR and its list by _hr_suffix, LR by scale."""
+
+    hr: Callable[[str], Path]
+    lr: Callable[[int], Path]
+    lr_database: Callable[[int], Path]
+    meta_info: Callable[[str], Path]
 
 
 def prepare_preset(
@@ -76,12 +89,13 @@ def prepare_preset(
         What each job did, in their order.
 
     Raises:
-        DataError: the name is not known, its HR pictures are not below root, or a picture is unreadable.
+        DataError: the name is not known, its HR pictures are not below root, a picture is unreadable, or there are
+            sub-images of another grid.
     """
     name, root = name.lower(), Path(root)
     if name not in PRESETS:
         raise DataError(f"{name} is no known dataset: use one of {', '.join(PRESETS)}, or `hriusr prepare bicubic`")
-    if not scales or min(scales) < 2 or any(_STEP % scale for scale in scales):
+    if not scales or not set(scales) <= set(_SCALES):
         raise DataError(f"scales (={list(scales)}) must be among 2, 3, 4, 5, 6 and 8")
     runner = _Runner(num_processes, overwrite, progress)
     if name in BENCHMARKS:
@@ -156,12 +170,14 @@ def _prepare_div2k(root: Path, scales: Sequence[int], lmdb: bool, runner: _Runne
     if _holds_pictures(home / "DIV2K_valid_HR"):
         valid = {scale: home / "DIV2K_valid_LR_bicubic" / f"X{scale}" for scale in scales}
         results += _make_lr(home / "DIV2K_valid_HR", valid, runner)
-    lr_targets = {scale: home / "DIV2K_train_LR_bicubic" / f"X{scale}_sub" for scale in scales}
-    databases = {scale: home / f"DIV2K_train_LR_bicubic_X{scale}_sub.lmdb" for scale in scales} if lmdb else {}
+    places = _SubimagePlaces(
+        hr=lambda suffix: home / f"DIV2K_train_HR_sub{suffix}",
+        lr=lambda scale: home / "DIV2K_train_LR_bicubic" / f"X{scale}_sub",
+        lr_database=lambda scale: home / f"DIV2K_train_LR_bicubic_X{scale}_sub.lmdb",
+        meta_info=lambda suffix: root / "meta_info" / f"meta_info_DIV2K800sub{suffix}_GT.txt",
+    )
     sources = {scale: [folder] for scale, folder in lr_folders.items()}
-    meta_info = root / "meta_info" / "meta_info_DIV2K800sub_GT.txt"
-    hr_target = home / "DIV2K_train_HR_sub"
-    return results + _make_subimages([hr_folder], hr_target, sources, lr_targets, meta_info, databases, runner)
+    return results + _make_subimages([hr_folder], sources, places, lmdb, runner)
 
 
 def _prepare_df2k(root: Path, scales: Sequence[int], lmdb: bool, runner: _Runner) -> list[JobResult]:
@@ -172,11 +188,13 @@ def _prepare_df2k(root: Path, scales: Sequence[int], lmdb: bool, runner: _Runner
     for hr_folder, lr_home in zip(hr_folders, lr_homes, strict=True):
         results += _make_lr(hr_folder, {scale: lr_home / f"X{scale}" for scale in scales}, runner)
     sources = {scale: [lr_home / f"X{scale}" for lr_home in lr_homes] for scale in scales}
-    lr_targets = {scale: home / f"DF2K_bicx{scale}_sub" for scale in scales}
-    databases = {scale: home / f"DF2K_bicx{scale}_sub.lmdb" for scale in scales} if lmdb else {}
-    meta_info = root / "meta_info" / "meta_info_DF2Ksub_GT.txt"
-    hr_target = home / "DF2K_HR_sub"
-    return results + _make_subimages(hr_folders, hr_target, sources, lr_targets, meta_info, databases, runner)
+    places = _SubimagePlaces(
+        hr=lambda suffix: home / f"DF2K_HR_sub{suffix}",
+        lr=lambda scale: home / f"DF2K_bicx{scale}_sub",
+        lr_database=lambda scale: home / f"DF2K_bicx{scale}_sub.lmdb",
+        meta_info=lambda suffix: root / "meta_info" / f"meta_info_DF2Ksub{suffix}_GT.txt",
+    )
+    return results + _make_subimages(hr_folders, sources, places, lmdb, runner)
 
 
 def _find_training_set(name: str, root: Path) -> Path:
@@ -196,29 +214,61 @@ def _make_lr(hr_folder: Path, lr_folders: dict[int, Path], runner: _Runner) -> l
 
 def _make_subimages(
     hr_sources: list[Path],
-    hr_target: Path,
     lr_sources: dict[int, list[Path]],
-    lr_targets: dict[int, Path],
-    meta_info: Path,
-    lr_databases: dict[int, Path],
+    places: _SubimagePlaces,
+    lmdb: bool,
     runner: _Runner,
 ) -> list[JobResult]:
     """Cut HR and LR on the same grid, list HR, and make databases where they are asked for."""
-    multiple = math.lcm(12, *lr_sources)  # 12: adding another usual scale later does not move the grid of HR
-    hr_grid = {"crop_size": _CROP_SIZE, "step": _STEP, "multiple": multiple}
-    results = [prepare_subimages(hr_sources, hr_target, **hr_grid, **runner.keywords())]
-    for scale, sources in lr_sources.items():
-        grid = {"crop_size": _CROP_SIZE // scale, "step": _STEP // scale, "multiple": multiple // scale}
-        template = f"{{}}x{scale}"
-        results.append(
-            prepare_subimages(sources, lr_targets[scale], filename_tmpl=template, **grid, **runner.keywords())
-        )
-    results.append(prepare_meta_info(hr_target, meta_info))
-    if lr_databases:
-        results.append(prepare_lmdb(hr_target, hr_target.with_suffix(".lmdb"), **runner.keywords()))
-    for scale, database in lr_databases.items():
-        results.append(prepare_lmdb(lr_targets[scale], database, **runner.keywords()))
+    if not runner.overwrite:
+        _refuse_other_grid(lr_sources, places)
+    results = []
+    for suffix in dict.fromkeys(map(_hr_suffix, lr_sources)):
+        scales, hr_target = [scale for scale in lr_sources if _hr_suffix(scale) == suffix], places.hr(suffix)
+        multiple = _multiple(scales[0])
+        hr_grid = {"crop_size": _CROP_SIZE, "step": _STEP, "multiple": multiple}
+        results.append(prepare_subimages(hr_sources, hr_target, **hr_grid, **runner.keywords()))
+        for scale in scales:
+            grid = {"crop_size": _CROP_SIZE // scale, "step": _STEP // scale, "multiple": multiple // scale}
+            options = {"filename_tmpl": f"{{}}x{scale}", **grid, **runner.keywords()}
+            results.append(prepare_subimages(lr_sources[scale], places.lr(scale), **options))
+        results.append(prepare_meta_info(hr_target, places.meta_info(suffix)))
+        if lmdb:
+            pairs = [(hr_target, hr_target.with_suffix(".lmdb"))]
+            pairs += [(places.lr(scale), places.lr_database(scale)) for scale in scales]
+            results += [prepare_lmdb(*pair, **runner.keywords()) for pair in pairs]
+    _warn_of_other_grid(places)
     return results
+
+
+def _multiple(scale: int) -> int:
+    """Return what HR's sides are cropped to. Other scales that are asked for do not count: squares must stay put."""
+    return math.lcm(_USUAL_MULTIPLE, scale)
+
+
+def _hr_suffix(scale: int) -> str:
+    """Return the end of HR's names for a scale: "", or "_X8" where its squares need a grid of their own."""
+    return "" if _multiple(scale) == _USUAL_MULTIPLE else f"_X{scale}"
+
+
+def _refuse_other_grid(scales: Iterable[int], places: _SubimagePlaces) -> None:
+    for scale in scales:
+        hr_folder = places.hr(_hr_suffix(scale))
+        noted = noted_options(hr_folder).get("multiple", _multiple(scale))
+        if noted != _multiple(scale):
+            raise DataError(
+                f"the pictures for {hr_folder} were cropped to multiples of {noted}, now it is {_multiple(scale)}: the "
+                "squares would move away from those of LR; cut all again with --overwrite and -s for each scale in use"
+            )
+
+
+def _warn_of_other_grid(places: _SubimagePlaces) -> None:
+    """Name LR squares, of scales that were not asked for, which do not lie on those of HR."""
+    for scale in _SCALES:
+        lr_folder, hr_folder = places.lr(scale), places.hr(_hr_suffix(scale))
+        noted = noted_options(lr_folder).get("multiple")
+        if noted and noted * scale != noted_options(hr_folder).get("multiple"):
+            logger.warning("%s does not lie on %s: cut it again with -s %d", lr_folder, hr_folder, scale)
 
 
 def _holds_pictures(folder: Path) -> bool:

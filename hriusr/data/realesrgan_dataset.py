@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
-from hriusr.data.dataset_options import picture_reader, uses_lmdb
+from hriusr.data.dataset_options import ChannelOptions, picture_reader, uses_lmdb, without_small
 from hriusr.data.degradations.draws import SampleOrigin, kernel_generator
 from hriusr.data.degradations.kernels import draw_kernels
 from hriusr.data.degradations.settings import KernelSettings
@@ -26,7 +26,7 @@ from hriusr.data.lmdb_store import lmdb_keys
 from hriusr.data.picture_cache import build_cache
 from hriusr.data.picture_paths import single_paths
 from hriusr.data.sampler import SampleKey
-from hriusr.data.transforms import augment
+from hriusr.data.transforms import augment, enlarge_to
 from hriusr.errors import DataError
 
 _CROP_SIZE = 400  # Real-ESRGAN's: what is degraded, larger than the patch so that its border is not seen
@@ -39,7 +39,8 @@ class RealESRGANDataset(Dataset):
     Args:
         opt: dataroot_gt; scale; phase, which must be train; optionally name, io_backend {type: disk | lmdb},
             meta_info_file, recursive, cache (none, memory, disk), use_hflip, use_rot, crop_pad_size (S, default 400),
-            and the keys of KernelSettings.
+            skip_small, enlarge_small (pictures smaller than S are left out, or enlarged; else they are continued by
+            reflection), and the keys of KernelSettings.
 
     Raises:
         DataError: a folder, file or database is missing, or an option does not fit; the message says remedy.
@@ -58,15 +59,26 @@ class RealESRGANDataset(Dataset):
                 f"crop_pad_size (={self.side}) of dataset {self.name} must be a multiple of scale (={opt['scale']}) "
                 f"and at least gt_size (={opt.get('gt_size')})"
             )
+        self._refuse_what_has_no_effect()
         folder, is_recursive = opt["dataroot_gt"], bool(opt.get("recursive"))
         self.paths = (
             lmdb_keys(folder)
             if uses_lmdb(opt)
             else single_paths(folder, opt.get("meta_info_file"), recursive=is_recursive)
         )
+        self.enlarge_small = bool(opt.get("enlarge_small"))
+        if opt.get("skip_small") and not self.enlarge_small:
+            self.paths = without_small(self.paths, str, opt, "crop_pad_size", self.side)
         self.kernels = KernelSettings.from_options(opt)
         self._read = picture_reader(opt, folder)
         self.cache = build_cache(opt, self._load, len(self.paths), self.name)
+
+    def _refuse_what_has_no_effect(self) -> None:
+        channels = ChannelOptions.from_options(self.opt)
+        if channels.colour != "rgb" or any(channels.mean or ()) or {*(channels.std or ())} - {1}:
+            raise DataError(f"dataset {self.name}: RealESRGANDataset gives RGB in 0..1: leave color, mean and std out")
+        if self.opt.get("filename_tmpl", "{}") != "{}":
+            raise DataError(f"dataset {self.name}: RealESRGANDataset has no lq to name: leave filename_tmpl out")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -96,7 +108,8 @@ class RealESRGANDataset(Dataset):
             self.cache.fill(num_threads)
 
     def _load(self, item: int) -> tuple[np.ndarray]:
-        return (self._read(self.paths[item]),)
+        gt_HWC = self._read(self.paths[item])
+        return (enlarge_to(gt_HWC, self.side) if self.enlarge_small else gt_HWC,)
 
 
 def _crop_or_pad(image_HWC: np.ndarray, side: int, generator: np.random.Generator) -> np.ndarray:

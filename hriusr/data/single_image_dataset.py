@@ -20,7 +20,8 @@ class SingleImageDataset(Dataset):
     """Items {lq: CHW RGB float32 in 0..1 (before mean and std), lq_path}.
 
     Args:
-        opt: dataroot_lq; optionally name, io_backend {type: disk | lmdb}, meta_info_file, color (y), mean, std, cache.
+        opt: dataroot_lq; optionally name, io_backend {type: disk | lmdb}, meta_info_file, recursive, color (y,
+            grey), mean, std, cache.
 
     Raises:
         DataError: the folder, list or database is missing or empty, or an option does not fit.
@@ -32,7 +33,11 @@ class SingleImageDataset(Dataset):
         if not folder:
             raise DataError(f"dataset {opt.get('name')} needs dataroot_lq: give the folder of the pictures")
         self.channels = ChannelOptions.from_options(opt)
-        self.paths = lmdb_keys(folder) if uses_lmdb(opt) else single_paths(folder, opt.get("meta_info_file"))
+        self.paths = (
+            lmdb_keys(folder)
+            if uses_lmdb(opt)
+            else single_paths(folder, opt.get("meta_info_file"), recursive=bool(opt.get("recursive")))
+        )
         self._read = picture_reader(opt, folder)
         name = opt.get("name") or folder
         self.cache = build_cache(opt, self._load, len(self.paths), name)

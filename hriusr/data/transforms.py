@@ -53,6 +53,14 @@ class Window(NamedTuple):
         return Window(*(scale * number for number in self))
 
 
+def enlarge_to(image_HWC: np.ndarray, side: int) -> np.ndarray:
+    """Enlarge a picture, bilinearly, to at least side pixels each way, as HAT does with ImageNet; others stay."""
+    height, width = image_HWC.shape[:2]
+    if min(height, width) >= side:
+        return image_HWC
+    return cv2.resize(image_HWC, (max(width, side), max(height, side)))
+
+
 def cut(image_HWC: np.ndarray, window: Window) -> np.ndarray:
     """Cut a window out of a picture; returns a view."""
     return image_HWC[window.rows(), window.columns()]

@@ -32,6 +32,10 @@ def basicsr_form(values: dict[str, Any], run: RunContext) -> dict[str, Any]:
     for entry, dataset in opt["datasets"].items():
         dataset["phase"] = phase_of(entry)
         dataset["scale"] = opt["scale"]
+        if opt["num_gpu"] == 0:  # the loader looks at the machine, which may have a GPU nevertheless
+            dataset["pin_memory"] = False
+            if dataset.get("prefetch_mode") == "cuda":
+                del dataset["prefetch_mode"]
     opt["path"].setdefault("pretrain_network_g", None)
     opt["path"].setdefault("resume_state", None)
     opt["path"].update(run_folders(run.root_path, opt["name"], run.is_train))

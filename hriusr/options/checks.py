@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hriusr.options.basicsr_form import phase_of
 from hriusr.options.data_schema import DatasetOptions
+from hriusr.options.dataset_checks import check_dataset
 from hriusr.options.optimizer_checks import check_optimizer
 from hriusr.options.problems import Problems
 from hriusr.options.schema import Options
@@ -44,6 +45,7 @@ def check_options(options: Options, problems: Problems, *, is_train: bool) -> No
     for entry, dataset in options.datasets.items():
         if is_used(entry, is_train):
             _check_sources(entry, dataset, problems)
+            check_dataset(entry, dataset, problems)
     _check_weights(options, problems)
     _check_validation(options, problems, is_train)
     _check_tile(options, problems)

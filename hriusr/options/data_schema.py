@@ -54,7 +54,9 @@ class DatasetOptions(KernelOptions):
         "file in TMPDIR, for sets that are larger than RAM. hriusr's own key.",
     )
     recursive: bool = Field(
-        False, description="Take the pictures of the folders below dataroot_gt too. hriusr's own key."
+        False,
+        description="Take the pictures of the folders below dataroot_gt too, of a SingleImageDataset below "
+        "dataroot_lq. hriusr's own key.",
     )
     mean: list[Real] | None = Field(None, description="Subtracted from the input, one number a channel, range 0..1.")
     std: list[Real] | None = Field(None, description="The input is divided by it, one number a channel, range 0..1.")
@@ -92,10 +94,12 @@ class DatasetOptions(KernelOptions):
     )
     num_prefetch_queue: PositiveInteger = Field(1, description="Batches that prefetch_mode cpu reads ahead.")
     enlarge_small: bool = Field(
-        False, description="Enlarge a gt smaller than gt_size, as HAT does with ImageNet. hriusr's own key."
+        False,
+        description="Enlarge a gt smaller than gt_size, as HAT does with ImageNet, where lq is made from it; of a "
+        "RealESRGANDataset, one smaller than crop_pad_size. hriusr's own key.",
     )
     skip_small: bool = Field(
         False,
-        description="In training, leave out gt smaller than gt_size, with a warning; without effect beside "
-        "enlarge_small. hriusr's own key.",
+        description="In training, leave out gt smaller than gt_size (of a RealESRGANDataset: than crop_pad_size), with "
+        "a warning; without effect beside enlarge_small. hriusr's own key.",
     )

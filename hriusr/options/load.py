@@ -95,6 +95,7 @@ def load_options(
     _expand_home(options)
     _settle_seed(options)
     _settle_gpus(options, problems)
+    _warn_of_prefetching(options, problems)
     _settle_validation(options, is_train)
     _settle_debug(options, debug)
     options._run = replace(options._run, warnings=tuple(problems.warnings))
@@ -172,6 +173,13 @@ def _settle_gpus(options: Options, problems: Problems) -> None:
         found = f"uses the {available} that can be seen" if available else "runs on the CPU, no CUDA device can be seen"
         problems.warn(("num_gpu",), f"num_gpu (={options.num_gpu}): {found}")
         options.num_gpu = available
+
+
+def _warn_of_prefetching(options: Options, problems: Problems) -> None:
+    train_set = options.datasets.get("train")
+    if options.run.is_train and options.num_gpu == 0 and train_set and train_set.prefetch_mode == "cuda":
+        path = ("datasets", "train", "prefetch_mode")
+        problems.warn(path, "datasets.train.prefetch_mode (='cuda') is ignored: the run is on the CPU")
 
 
 def _settle_validation(options: Options, is_train: bool) -> None:

@@ -1,6 +1,8 @@
 """LMDB databases: written and read back, read by BasicSR, broken ones named."""
 
 import multiprocessing
+import os
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +72,54 @@ def test_failed_write_leaves_the_old_database(database, pictures):
         write_lmdb(database, [("a", bytes(10**6), (1, 1, 3))], map_size=10**5, compression=1)
     assert lmdb_keys(database) == list(pictures)
     assert [path.name for path in database.parent.iterdir()] == ["x.lmdb"]
+
+
+@pytest.mark.parametrize("ending", ["tmp", "old.tmp"])
+def test_leftovers_of_a_killed_process_are_removed(database, ending):
+    def leave(process, age, *names):
+        folder = database.with_name(f".x.lmdb.{process}.{ending}")
+        folder.mkdir()
+        for path in [*(folder / name for name in names), folder]:
+            path.touch()
+            os.utime(path, (time.time() - age,) * 2)
+        return folder
+
+    gone = [leave(999999999, 100, "data.mdb", "lock.mdb"), leave(999999998, 100)]
+    kept = [leave(999999997, 100, "data.mdb", "notes.txt"), leave(999999996, 0, "data.mdb"), leave(os.getppid(), 100)]
+    kept.append(gone[0].with_name(f".other.lmdb.999999999.{ending}"))
+    kept[-1].mkdir()
+    write_lmdb(database, [("only", b"1", (1, 1, 3))], map_size=10**6, compression=1)
+    assert not any(folder.exists() for folder in gone)
+    assert all(folder.exists() for folder in kept)
+
+
+def test_last_copy_of_a_database_stays_until_there_is_another(tmp_path):
+    copy = tmp_path / ".x.lmdb.999999999.old.tmp"
+    copy.mkdir()
+    os.utime(copy, (0, 0))
+
+    def pictures():
+        assert copy.exists()
+        yield "only", b"1", (1, 1, 3)
+
+    write_lmdb(tmp_path / "x.lmdb", pictures(), map_size=10**6, compression=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.lmdb"]
+
+
+def test_what_is_no_database_is_not_replaced(database):
+    write = lambda path: write_lmdb(path, [("only", b"1", (1, 1, 3))], map_size=10**6, compression=1)  # noqa: E731
+    (database / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"x\.lmdb holds notes\.txt, which is no part of a database.*another name"):
+        write(database)
+    assert (database / "notes.txt").read_text() == "mine"
+    file = database.with_name("file.lmdb")
+    file.write_text("mine")
+    with pytest.raises(DataError, match=r"file\.lmdb is a file, not a database"):
+        write(file)
+    with pytest.raises(DataError, match=r"cannot write .*file\.lmdb/x\.lmdb .*another place"):
+        write(file / "x.lmdb")
+    assert file.read_text() == "mine"
+    assert {path.name for path in database.parent.iterdir()} == {"x.lmdb", "file.lmdb"}
 
 
 def test_broken_databases_are_named(database, tmp_path):

@@ -4,8 +4,10 @@ import logging
 
 import pytest
 
+from hriusr.data.image_io import write_image
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.picture_paths import paired_keys, paired_paths, read_meta_info, single_paths
+from hriusr.data.prepare import prepare_meta_info
 from hriusr.errors import DataError
 
 
@@ -48,6 +50,9 @@ def test_missing_partner_is_named_with_a_guess_of_the_template(tree):
         paired_paths("gt", "lq", None, "{}x4")
     with pytest.raises(DataError, match=r"filename_tmpl \(='x4'\)"):
         paired_paths("gt", "lq", None, "x4")
+    for template in ("{}_{}", "{}{x}", "{0}{}", "{{}}", "{}}"):
+        with pytest.raises(DataError, match=r"filename_tmpl .* must hold \{\} once, .*such as '\{\}x4'"):
+            paired_paths("gt", "lq", None, template)
 
 
 def test_missing_lq_folder_is_named(tree):
@@ -67,6 +72,33 @@ def test_meta_info_with_subfolders_finds_lq_there_or_flat(tree):
     tree("gt/s/a.png", "gt/t/b.png", "lq/s/a.png", "lq/b.png")
     tree("list.txt", content="s/a.png 0\nt/b.png 1\n")
     assert [pair.lq for pair in paired_paths("gt", "lq", "list.txt")] == ["lq/s/a.png", "lq/b.png"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("0001_s001.png (480,480,3)", "0001_s001.png"),
+        ("0001_s001.png (480,480,3) 1", "0001_s001.png"),
+        ("n01/n01_1.JPEG 0", "n01/n01_1.JPEG"),
+        ("000/00000001 7 (256,448,3)", "000/00000001"),
+        ("my photo.png", "my photo.png"),
+        ("my photo.png (480,480,3)", "my photo.png"),
+        ("a (1,2,3).png (480,480,3)", "a (1,2,3).png"),
+        ("a.png copy.png (480,480,3)", "a.png copy.png"),
+        ("a.png b.png", "a.png"),
+    ],
+)
+def test_meta_info_line_begins_with_the_name(tree, line, name):
+    tree("list.txt", content=f"{line}\n")
+    assert read_meta_info("list.txt") == [name]
+
+
+def test_meta_info_made_of_names_with_spaces_is_read_back(tmp_path, photo):
+    names = ["my photo.png", "photo (4,4,3).png", "plain.png"]
+    for name in names:
+        write_image(tmp_path / "gt" / name, photo("coffee")[:4, :4])
+    prepare_meta_info(tmp_path / "gt", tmp_path / "list.txt")
+    assert single_paths(str(tmp_path / "gt"), str(tmp_path / "list.txt")) == [str(tmp_path / "gt" / n) for n in names]
 
 
 @pytest.mark.parametrize("package", ["hat", "basicsr"])

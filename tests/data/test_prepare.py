@@ -1,5 +1,6 @@
 """Jobs on folders: their results, rerunning, interruption, faults."""
 
+import json
 import logging
 import multiprocessing
 import os
@@ -157,6 +158,36 @@ def test_pictures_that_were_there_before_are_kept(hr_folder, tmp_path):
     assert (read_image(tmp_path / "X2" / "coffeex2.png") != official).any()
 
 
+def test_only_pictures_that_were_there_before_outlive_a_change_of_their_source(hr_folder, tmp_path):
+    (tmp_path / "X2").mkdir()
+    (tmp_path / "X2" / "README").write_text("mine")
+    official = downsample(read_image(hr_folder / "coffee.png")[:60, :82], 2) ^ 1
+    write_image(tmp_path / "X2" / "coffeex2.png", official)
+    damaged = tmp_path / "X2" / "chelseax2.png"
+    damaged.write_bytes((tmp_path / "X2" / "coffeex2.png").read_bytes()[:-20])
+    make = lambda: counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET))  # noqa: E731
+    assert make() == (2, 1)
+    for path in (*(tmp_path / "X2").iterdir(), *list_images(hr_folder)):
+        age(path)
+    for path in list_images(hr_folder):
+        write_image(path, read_image(path)[:, ::-1])
+    assert make() == (2, 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "X2" / "coffeex2.png"), official)
+    np.testing.assert_array_equal(read_image(damaged), downsample(read_image(hr_folder / "chelsea.png")[:, :82], 2))
+
+
+def test_note_of_an_earlier_version_adopts_what_is_older(hr_folder, tmp_path):
+    write_image(tmp_path / "X2" / "coffeex2.png", np.zeros((30, 41, 3), np.uint8))
+    age(tmp_path / "X2" / "coffeex2.png")
+    note = {"options": {"job": "bicubic", "scale": 2}, "adopted": True}
+    (tmp_path / "X2" / NOTE).write_text(json.dumps(note))
+    assert counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET)) == (2, 1)
+    for path in (*(tmp_path / "X2").iterdir(), *list_images(hr_folder)):
+        age(path)
+    write_image(hr_folder / "chelsea.png", read_image(hr_folder / "chelsea.png")[:, ::-1])
+    assert counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET)) == (1, 2)
+
+
 def test_strangers_in_the_output_are_told(hr_folder, tmp_path, caplog):
     write_image(tmp_path / "X2" / "old.png", np.zeros((4, 4, 3), np.uint8))
     with caplog.at_level(logging.WARNING):
@@ -169,7 +200,12 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     ours, dead = tmp_path / f".a.png.{os.getpid()}.tmp", tmp_path / ".b.png.999999999.tmp"
     ours.write_bytes(b"")
     dead.write_bytes(b"")
+    folder, other = tmp_path / ".x.lmdb.999999999.tmp", tmp_path / f".x.{10**25}.tmp"
+    folder.mkdir()
+    other.write_bytes(b"")
     OutputFolder.open(tmp_path, {})
+    assert folder.exists()
+    assert other.exists()
     assert ours.exists()
     assert not dead.exists()
 
@@ -313,12 +349,25 @@ def test_one_bad_picture_is_named_and_the_others_are_made(hr_folder, tmp_path, n
 
 
 def test_impossible_requests_say_the_remedy(hr_folder, tmp_path):
+    a_file = tmp_path / "file"
+    a_file.write_text("mine")
     for call, message in [
         (lambda: prepare_bicubic(tmp_path / "none", tmp_path / "X", scale=2, **QUIET), "does not exist"),
         (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=0, **QUIET), "scale"),
         (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=70, **QUIET), r"smaller than scale \(=70\)"),
         (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=2, filename_tmpl="x", **QUIET), "must hold {}"),
+        (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=2, filename_tmpl="{}_{}", **QUIET), r"\{\} once"),
+        (lambda: prepare_bicubic(hr_folder, tmp_path / "X", scale=2, filename_tmpl="{}{x}", **QUIET), r"\{\} once"),
         (lambda: prepare_bicubic(hr_folder, hr_folder, scale=2, **QUIET), "folder of the sources"),
+        (
+            lambda: prepare_bicubic(
+                *(hr_folder, tmp_path / "X"), scale=2, cropped_hr_folder=tmp_path / "HR" / ".." / "X", **QUIET
+            ),
+            "X is to hold LR and the cropped HR: give each a folder of its own",
+        ),
+        (lambda: prepare_bicubic(hr_folder, a_file, scale=2, **QUIET), r"made at .*/file \(File exists\)"),
+        (lambda: prepare_bicubic(hr_folder, a_file / "X", scale=2, **QUIET), r"made at .*/file/X \(Not a directory\)"),
+        (lambda: prepare_lmdb(hr_folder, a_file / "x.lmdb", **QUIET), r"cannot write .*/file/x\.lmdb"),
         (lambda: prepare_subimages(hr_folder, tmp_path / "s", step=0, **QUIET), r"step \(=0\)"),
         (lambda: prepare_subimages(hr_folder, tmp_path / "s", filename_tmpl="{}x2", **QUIET), "not named like"),
         (lambda: prepare_lmdb(hr_folder, tmp_path / "x", **QUIET), r"must be named \.lmdb"),

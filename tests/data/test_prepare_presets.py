@@ -10,7 +10,9 @@ import pytest
 from hriusr.data import prepare_presets
 from hriusr.data.checksums import KNOWN_SETS
 from hriusr.data.image_io import list_images, read_image, write_image
+from hriusr.data.matlab_resize import downsample
 from hriusr.data.paired_image_dataset import PairedImageDataset
+from hriusr.data.prepare import prepare_bicubic, prepare_subimages
 from hriusr.data.prepare_demo import HELD_OUT_PICTURES, TRAINING_PICTURES, prepare_demo
 from hriusr.data.prepare_presets import PRESETS, prepare_preset, verify_preset
 from hriusr.data.verify import picture_hash, set_hash, verify_folder
@@ -111,6 +113,47 @@ def test_df2k_joins_both_sets_under_the_names_of_hat(training_sets):
     assert (
         sum(result.num_made for result in prepare_preset("DF2K", training_sets, scales=(3,), **QUIET)) == 12
     )  # the list
+
+
+@pytest.mark.parametrize("steps", [[(2,), (8,)], [(8,), (2, 3)], [(2, 5, 8)], [(5,), (3,), (8, 2)]])
+def test_squares_of_scales_prepared_one_after_the_other_fit(training_sets, steps, photo, monkeypatch, caplog):
+    """After a crop to multiples of 12, 24 or 60 the last squares lie elsewhere: one grid must not become another."""
+    monkeypatch.setattr(prepare_presets, "_CROP_SIZE", 120)
+    monkeypatch.setattr(prepare_presets, "_STEP", 120)
+    write_image(training_sets / "DIV2K" / "DIV2K_train_HR" / "0001.png", photo("coffee")[:135, :158])
+    for scales in steps:
+        prepare_preset("div2k", training_sets, scales=scales, **QUIET)
+    home = training_sets / "DIV2K"
+    for scale in {scale for scales in steps for scale in scales}:
+        hr_folder = home / ("DIV2K_train_HR_sub" + (f"_X{scale}" if scale in (5, 8) else ""))
+        squares = list_images(hr_folder)
+        assert [path.name for path in squares] == [
+            path.name for path in list_images(home / "DIV2K_train_LR_bicubic" / f"X{scale}_sub")
+        ]
+        inner = slice(3, -3)  # a square does not know what lay beyond its border
+        for path in squares:
+            lr = read_image(home / "DIV2K_train_LR_bicubic" / f"X{scale}_sub" / path.name)
+            np.testing.assert_array_equal(lr[inner, inner], downsample(read_image(path), scale)[inner, inner])
+    assert "does not lie on" not in caplog.text
+
+
+def test_squares_of_an_older_grid_are_not_mixed_with_new_ones(training_sets, caplog):
+    home = training_sets / "DIV2K"
+    grid = {"crop_size": 48, "step": 24, "multiple": 24}
+    prepare_subimages(home / "DIV2K_train_HR", home / "DIV2K_train_HR_sub", **grid, **QUIET)
+    for scale in (3, 8):
+        lr_folder = home / "DIV2K_train_LR_bicubic" / f"X{scale}"
+        prepare_bicubic(home / "DIV2K_train_HR", lr_folder, scale=scale, **QUIET)
+        lr_grid = {name: pixels // scale for name, pixels in grid.items()} | {"filename_tmpl": f"{{}}x{scale}"}
+        prepare_subimages(lr_folder, lr_folder.with_name(f"X{scale}_sub"), **lr_grid, **QUIET)
+    with pytest.raises(DataError, match=r"HR_sub were cropped to multiples of 24, now it is 12: .*--overwrite"):
+        prepare_preset("div2k", training_sets, scales=(2,), **QUIET)
+    prepare_preset("div2k", training_sets, scales=(2,), overwrite=True, **QUIET)
+    assert "X3_sub does not lie on" in caplog.text
+    assert "HR_sub_X8: cut it again with -s 8" in caplog.text
+    caplog.clear()
+    prepare_preset("div2k", training_sets, scales=(3, 8), **QUIET)
+    assert "does not lie on" not in caplog.text
 
 
 def test_unknown_and_absent_sets_say_the_remedy(tmp_path):

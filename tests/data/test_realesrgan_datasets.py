@@ -81,6 +81,29 @@ def test_small_picture_is_continued_by_reflection(folder):
     assert torch.equal(item["gt"][:, 96], item["gt"][:, 94])
 
 
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_small_picture_is_enlarged_or_left_out_on_demand(folder, photo, cache, caplog):
+    write_image(folder / "zebra.png", photo("coffee")[:40, :90])
+    enlarged = make(folder, enlarge_small=True, cache=cache, use_hflip=False, use_rot=False)
+    assert len(enlarged) == 3
+    item = enlarged[SampleKey(2, 0)]
+    rows = item["gt"].permute(1, 2, 0).numpy()
+    assert rows.shape == (48, 48, 3)
+    assert not np.array_equal(rows[40:], rows[38:30:-1])  # continued by reflection without enlarge_small
+    plain = make(folder, use_hflip=False, use_rot=False)[SampleKey(2, 0)]["gt"].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(plain[40:], plain[38:30:-1])
+    assert len(make(folder, skip_small=True, cache=cache)) == 2
+    assert "1 of 3 pictures are smaller than crop_pad_size (=48): left out" in caplog.text
+    with pytest.raises(DataError, match=r"all pictures .* are smaller than crop_pad_size \(=160\)"):
+        make(folder, skip_small=True, crop_pad_size=160)
+    assert len(make(folder, skip_small=True, enlarge_small=True, crop_pad_size=160)) == 3
+
+
+def test_values_of_no_effect_are_let_pass(folder):
+    opt = {"color": "n", "mean": [0, 0, 0], "std": [1, 1, 1], "filename_tmpl": "{}", "skip_small": False}
+    assert len(make(folder, **opt)) == 2
+
+
 def test_cache_and_list_give_the_same_items(folder, tmp_path):
     plain = make(folder)[SampleKey(1, 3)]
     (tmp_path / "list.txt").write_text("astronaut.png (96,80,3)\nchelsea.png (96,80,3)\n")
@@ -96,6 +119,10 @@ def test_cache_and_list_give_the_same_items(folder, tmp_path):
         ({"phase": "val"}, "is for training"),
         ({"crop_pad_size": 50}, r"crop_pad_size \(=50\)"),
         ({"crop_pad_size": 28}, r"at least gt_size \(=32\)"),
+        ({"filename_tmpl": "{}x4"}, "leave filename_tmpl out"),
+        ({"color": "y"}, "leave color, mean and std out"),
+        ({"mean": [0.5, 0.5, 0.5]}, "leave color, mean and std out"),
+        ({"std": [1, 1, 2]}, "leave color, mean and std out"),
     ],
 )
 def test_wrong_options_are_named(folder, changes, words):

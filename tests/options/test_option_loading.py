@@ -115,6 +115,15 @@ def test_missing_gpu_falls_back_with_a_warning(load, monkeypatch):
     assert "small.yml:4: num_gpu (=1): runs on the CPU" in options.run.warnings[0]
 
 
+@pytest.mark.parametrize(("num_gpu", "on_gpu"), [("0", False), ("1", True), ("auto", True)])
+def test_data_goes_to_the_gpu_only_where_one_is_used(load, monkeypatch, num_gpu, on_gpu):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    options = load(("num_gpu: 0", f"num_gpu: {num_gpu}"), ("prefetch_mode: ~", "prefetch_mode: cuda"))
+    train_set = options.to_basicsr_dict()["datasets"]["train"]
+    assert (train_set["pin_memory"], train_set.get("prefetch_mode")) == (on_gpu, "cuda" if on_gpu else None)
+    assert ("prefetch_mode (='cuda') is ignored" in " ".join(options.run.warnings)) is not on_gpu
+
+
 def test_debug_mode_is_basicsrs(load):
     options = load(debug=True)
     assert options.name == "debug_small"
