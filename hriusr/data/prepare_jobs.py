@@ -105,16 +105,27 @@ class OutputFolder:
             name: file name in this folder.
             source: picture that it is made from.
             size: (H, W) that it must have.
+
+        Raises:
+            DataError: a picture of another size was there before the first job: nobody asked to replace it.
         """
         path = self.path / name
         try:
             status = path.stat()
+            is_adopted = self._has_adopted(name, status)
             is_old = status.st_mtime_ns < max(self.since_ns, source.stat().st_mtime_ns)
-            if is_old and not self._has_adopted(name, status):
+            if is_old and not is_adopted:
                 return False
-            return image_size(path) == size and why_damaged(read_file(path)) is None
+            found = image_size(path)
+            is_whole = found == size and why_damaged(read_file(path)) is None
         except (OSError, DataError):
             return False
+        if is_adopted and found != size:
+            raise DataError(
+                f"{path} ({found[1]}x{found[0]}) was there before and is not {size[1]}x{size[0]}, as what is made of "
+                f"{source}: give another folder, or --overwrite; are source and target swapped?"
+            )
+        return is_whole
 
     def _has_adopted(self, name: str, status: os.stat_result) -> bool:
         if self.adopted is True:

@@ -1,6 +1,5 @@
 """Jobs on folders: their results, rerunning, interruption, faults."""
 
-import json
 import logging
 import multiprocessing
 import os
@@ -20,25 +19,7 @@ from hriusr.data.paired_image_dataset import PairedImageDataset
 from hriusr.data.prepare import grid_offsets, prepare_bicubic, prepare_lmdb, prepare_meta_info, prepare_subimages
 from hriusr.data.prepare_jobs import NOTE, OutputFolder, output_stems, run_job
 from hriusr.errors import DataError
-
-QUIET = {"progress": False, "num_processes": 1}
-
-
-@pytest.fixture
-def hr_folder(tmp_path, photo):
-    for number, name in enumerate(("coffee", "chelsea", "astronaut")):
-        write_image(tmp_path / "HR" / f"{name}.png", photo(name)[: 61 + number, :83])
-    return tmp_path / "HR"
-
-
-def counts(result):
-    return result.num_made, result.num_kept
-
-
-def age(path, seconds=100):
-    """Make a file older."""
-    past = path.stat().st_mtime - seconds
-    os.utime(path, (past, past))
+from tests.data.prepared import QUIET, age, counts
 
 
 def contents(folder):
@@ -145,47 +126,6 @@ def test_changed_options_make_everything_again_even_after_an_interruption(hr_fol
     image = read_image(hr_folder / "coffee.png")
     np.testing.assert_array_equal(read_image(tmp_path / "sub" / "coffee_s002.png"), image[:32, 17:49])
     assert sum(counts(second)) <= first.num_made
-
-
-def test_pictures_that_were_there_before_are_kept(hr_folder, tmp_path):
-    official = downsample(read_image(hr_folder / "coffee.png")[:60, :82], 2) ^ 1
-    write_image(tmp_path / "X2" / "coffeex2.png", official)
-    age(tmp_path / "X2" / "coffeex2.png")
-    for _ in range(2):
-        prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET)
-        np.testing.assert_array_equal(read_image(tmp_path / "X2" / "coffeex2.png"), official)
-    prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, overwrite=True, **QUIET)
-    assert (read_image(tmp_path / "X2" / "coffeex2.png") != official).any()
-
-
-def test_only_pictures_that_were_there_before_outlive_a_change_of_their_source(hr_folder, tmp_path):
-    (tmp_path / "X2").mkdir()
-    (tmp_path / "X2" / "README").write_text("mine")
-    official = downsample(read_image(hr_folder / "coffee.png")[:60, :82], 2) ^ 1
-    write_image(tmp_path / "X2" / "coffeex2.png", official)
-    damaged = tmp_path / "X2" / "chelseax2.png"
-    damaged.write_bytes((tmp_path / "X2" / "coffeex2.png").read_bytes()[:-20])
-    make = lambda: counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET))  # noqa: E731
-    assert make() == (2, 1)
-    for path in (*(tmp_path / "X2").iterdir(), *list_images(hr_folder)):
-        age(path)
-    for path in list_images(hr_folder):
-        write_image(path, read_image(path)[:, ::-1])
-    assert make() == (2, 1)
-    np.testing.assert_array_equal(read_image(tmp_path / "X2" / "coffeex2.png"), official)
-    np.testing.assert_array_equal(read_image(damaged), downsample(read_image(hr_folder / "chelsea.png")[:, :82], 2))
-
-
-def test_note_of_an_earlier_version_adopts_what_is_older(hr_folder, tmp_path):
-    write_image(tmp_path / "X2" / "coffeex2.png", np.zeros((30, 41, 3), np.uint8))
-    age(tmp_path / "X2" / "coffeex2.png")
-    note = {"options": {"job": "bicubic", "scale": 2}, "adopted": True}
-    (tmp_path / "X2" / NOTE).write_text(json.dumps(note))
-    assert counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET)) == (2, 1)
-    for path in (*(tmp_path / "X2").iterdir(), *list_images(hr_folder)):
-        age(path)
-    write_image(hr_folder / "chelsea.png", read_image(hr_folder / "chelsea.png")[:, ::-1])
-    assert counts(prepare_bicubic(hr_folder, tmp_path / "X2", scale=2, **QUIET)) == (1, 2)
 
 
 def test_strangers_in_the_output_are_told(hr_folder, tmp_path, caplog):
