@@ -67,14 +67,14 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         stop = SharedStop(signals, processes)
         restart = restart_reason() if opt.get("dist") else None
         if restart:
-            logger.info("%s: going on from the newest checkpoint, if there is one", restart)
-            opt["auto_resume"], opt["path"]["resume_state"] = True, None
+            logger.info("%s: going on from the newest checkpoint, if this run has one", restart)
         folder = Path(opt["path"]["experiments_root"])
         if processes.is_first:
             lock.take(folder)
         resolved_yaml = resolved_options(options)
         is_seed_drawn = not isinstance(options, Mapping) and options.run.is_seed_drawn
-        checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, is_seed_drawn=is_seed_drawn)
+        told = {"is_seed_drawn": is_seed_drawn, "is_restart": bool(restart)}
+        checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, **told)
         if checkpoint:
             point_to_weights(opt, checkpoint)
         if uses_wandb(opt):
@@ -89,7 +89,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
 
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
-            open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder)
+            open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint)
             lock.take(folder)
             remove_leftovers(opt["path"])
             set_aside_later_checkpoints(opt["path"], state.iteration)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hriusr.data.loader import build_val_loader
 from hriusr.engine.build import build_dataset
-from hriusr.engine.checkpoint import Checkpoint
+from hriusr.engine.checkpoint import Checkpoint, keep_in_reach
 from hriusr.engine.logging_setup import RunLog
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
 from hriusr.engine.run_state import RunState
@@ -83,6 +83,7 @@ def open_folder(
     log: RunLog,
     *,
     keeps_folder: bool,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Make the run's folders and log file; those of an earlier run of the same name are archived, unless kept.
 
@@ -92,12 +93,16 @@ def open_folder(
         resolved_yaml: all options in force.
         log: told where its file is.
         keeps_folder: go on in the same folders.
+        checkpoint: that the run starts from; stays where it is named, also if it is one of the earlier run.
     """
     folder = Path(opt["path"]["experiments_root"])
+    archived = None
     if not keeps_folder:
-        archive_folder(folder)
+        archived = archive_folder(folder)
         archive_folder(tensorboard_folder(opt))
     make_folders(folder, opt["path"]["models"], opt["path"]["training_states"])
+    if archived and checkpoint:
+        keep_in_reach(checkpoint, folder, archived)
     log.write_to(folder / f"train_{opt['name']}_{time_stamp()}.log")
     option_file = None if isinstance(options, Mapping) else options.run.option_file
     record_origin(folder, opt, option_file, resolved_yaml)

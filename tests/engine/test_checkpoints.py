@@ -76,9 +76,10 @@ class TestKept:
         assert set(read_checksums(Path("experiments/tiny/training_states"))) == {"8.state"}
         assert set(read_checksums(Path("experiments/tiny/models"))) == {"net_g_8.pth", "net_g_latest.pth"}
 
-    def test_checkpoints_of_an_attempt_given_up_are_set_aside(self, run_opt, capsys):
+    def test_damaged_checkpoints_after_the_one_gone_on_from_are_set_aside(self, run_opt, capsys):
         train(run_opt(val=None))
-        train(run_opt(val=None, path__resume_state="experiments/tiny/training_states/4.state", train__total_iter=6))
+        Path("experiments/tiny/training_states/8.state").write_bytes(b"damaged")
+        train(run_opt(val=None, auto_resume=True, train__total_iter=6))
         states = sorted(path.name for path in Path("experiments/tiny/training_states").glob("*.state*"))
         assert states == ["4.state", "6.state", "8.state.set_aside"]
         assert "8.state is of after iteration 4" in capsys.readouterr().err

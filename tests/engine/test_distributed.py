@@ -365,7 +365,9 @@ def test_more_processes_than_gpus_are_refused(run_opt, monkeypatch):
 
 @pytest.mark.parametrize(("variable", "words"), [("TORCHELASTIC", "torchrun has restarted"), ("SLURM", "requeued")])
 def test_restarted_processes_go_on_by_themselves(run_opt, train_together, monkeypatch, variable, words, capfd, records):
-    train_together(2, run_opt(train__total_iter=4))
+    train_together(2, run_opt())
+    for name in ("training_states/8.state", "models/net_g_8.pth"):
+        Path("experiments/tiny", name).unlink()
     monkeypatch.setenv(f"{variable}_RESTART_COUNT", "1")
     train_together(2, run_opt())
     errors = capfd.readouterr().err

@@ -101,6 +101,76 @@ def test_run_that_starts_from_a_state_goes_on_from_its_own(run_opt, capsys):
     assert "going on from iteration 6 of experiments/tiny/training_states/6.state" in capsys.readouterr().err
 
 
+class TestNamedState:
+    """A run that starts from a .state never writes over another one."""
+
+    @pytest.mark.parametrize("named", ["first", "tiny"])
+    def test_finished_run_is_kept(self, run_opt, records, capsys, named):
+        train(run_opt(name=named, train__total_iter=4, val=None))
+        if named == "first":
+            shutil.move("experiments/tiny", "experiments/first")
+        train(run_opt(auto_resume=True))
+        before = {path.name: path.read_bytes() for path in Path("experiments/tiny/models").glob("net_g*")}
+        start = {"path__resume_state": f"experiments/{named}/training_states/4.state", "train__total_iter": 6}
+        train(run_opt(**start))
+        (kept,) = archived()
+        assert {path.name: path.read_bytes() for path in (kept / "models").glob("net_g*")} == before
+        assert (kept / "training_states/8.state").exists()
+        assert f"the run starts from experiments/{named}/training_states/4.state" in capsys.readouterr().err
+        lines = [line["iter"] for line in records() if line["kind"] == "train"]
+        assert lines == list(range(5 if named == "first" else 1, 7))
+
+    def test_state_named_is_found_again_where_it_went_away_with_the_old_folder(self, run_opt, capsys):
+        train(run_opt(logger__save_checkpoint_freq=2))
+        start = {"path__resume_state": "experiments/tiny/training_states/2.state", "logger__save_checkpoint_freq": 4}
+        train(run_opt(**start))
+        for number in (4, 8):
+            Path(f"experiments/tiny/training_states/{number}.state").unlink()  # as if killed at its third step
+        capsys.readouterr()
+        assert train(run_opt(**start)).iteration == 8
+        assert "going on from iteration 2 of experiments/tiny/training_states/2.state" in capsys.readouterr().err
+        assert len(archived()) == 1
+
+    @pytest.mark.usefixtures("unfinished")
+    def test_newest_of_the_run_itself_goes_on_in_its_folder(self, run_opt, records):
+        train(run_opt(path__resume_state="experiments/tiny/training_states/4.state", train__total_iter=6))
+        assert not archived()
+        assert [line["iter"] for line in records() if line["kind"] == "train"] == list(range(1, 7))
+
+
+class TestRestart:
+    """Processes that a launcher restarts follow the options they were started with."""
+
+    def test_state_named_is_taken_before_the_first_checkpoint(self, run_opt):
+        train(run_opt(train__total_iter=4))
+        shutil.move("experiments/tiny", "other")
+        opt = run_opt(path__resume_state="other/training_states/4.state")
+        Path("experiments/tiny").mkdir()
+        Path("experiments/tiny/options_in_force.yml").write_text(yaml.safe_dump(opt))
+        start = find_start(opt, yaml.safe_dump(opt), is_restart=True)
+        assert start.checkpoint.state_path == Path("other/training_states/4.state")
+        assert start.keeps_folder
+
+    @pytest.mark.parametrize("wanted", ["new", None])
+    def test_run_of_other_options_is_not_gone_on_with(self, run_opt, wanted):
+        train(run_opt(train__total_iter=4))
+        opt = run_opt(path__resume_state=wanted)
+        assert find_start(opt, yaml.safe_dump(opt), is_restart=True) == (None, False)
+
+    def test_new_is_not_done_again(self, run_opt):
+        opt = run_opt(path__resume_state="new", train__total_iter=4)
+        train(opt)
+        start = find_start(opt, yaml.safe_dump(opt), is_restart=True)
+        assert start.checkpoint.state["iter"] == 4
+        assert start.keeps_folder
+        assert find_start(opt, yaml.safe_dump(opt)) == (None, False)
+
+    def test_new_leaves_a_run_alone_that_began_otherwise(self, run_opt):
+        train(run_opt(train__total_iter=4))
+        opt = run_opt(path__resume_state="new", train__total_iter=4)
+        assert find_start(opt, yaml.safe_dump(opt), is_restart=True) == (None, False)
+
+
 def test_run_killed_before_its_first_checkpoint_starts_in_the_same_folder(run_opt, records):
     train(run_opt(train__total_iter=3, val=None))
     opt = run_opt()
