@@ -32,8 +32,15 @@ from hriusr.engine.run_summary import summarised
 from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
-from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
-from hriusr.folder_lock import FolderLock
+from hriusr.engine.training_setup import (
+    build_data,
+    open_folder,
+    start_state,
+    tensorboard_folder,
+    uses_tensorboard,
+    with_seed,
+)
+from hriusr.folder_lock import FolderLock, one_at_a_time
 from hriusr.metrics.measure import check_metrics
 
 if TYPE_CHECKING:
@@ -81,7 +88,9 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
             import_wandb()  # its absence is said before anything is written
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
-        state = start_state(opt, data, checkpoint)
+        state = start_state(opt, data, checkpoint, is_seed_drawn=is_seed_drawn)
+        if checkpoint:
+            opt["manual_seed"], resolved_yaml = state.seed, with_seed(resolved_yaml, state.seed)
         seed_everything(state.seed + rank)
         model = build_model(opt)
         if checkpoint:
@@ -89,8 +98,10 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
 
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
-            open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint)
-            lock.take(folder)
+            with one_at_a_time(folder):
+                lock.take(folder)  # once more: another process may have made it since
+                open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint)
+                lock.take(folder)
             remove_leftovers(opt["path"])
             set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

@@ -1,6 +1,7 @@
 """What a training run needs before its first step: data, counters, folder."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,13 +68,23 @@ def build_data(opt: Mapping[str, Any]) -> TrainingData:
     return TrainingData(train_set, train_opt, val_loaders)
 
 
-def start_state(opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoint | None) -> RunState:
+def start_state(
+    opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoint | None, *, is_seed_drawn: bool = False
+) -> RunState:
     """Return the counters of a new run, or those of the checkpoint; what makes the resumed run differ is logged."""
     samples_per_step = data.train_opt["batch_size_per_gpu"] * opt.get("world_size", 1)
-    state = RunState(seed=opt.get("manual_seed") or 0, samples_per_step=samples_per_step)
+    seed = opt.get("manual_seed") or 0
+    if is_seed_drawn and checkpoint:  # that of the first start stays: the one drawn now was never asked for
+        seed = checkpoint.state.get("run", {}).get("seed", seed)
+    state = RunState(seed=seed, samples_per_step=samples_per_step)
     for reason in state.load_state_dict(checkpoint.state) if checkpoint else []:
         logger.warning("the resumed run will differ from an uninterrupted one: %s", reason)
     return state
+
+
+def with_seed(resolved_yaml: str, seed: int) -> str:
+    """Return all options in force with the seed that a resumed run goes on with."""
+    return re.sub(r"(?m)^manual_seed:.*$", f"manual_seed: {seed}", resolved_yaml)
 
 
 def open_folder(

@@ -1,14 +1,18 @@
 """The same command goes on; anything else starts anew and keeps what there was: the table of engine/resume.py."""
 
+import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hriusr.engine import run_summary
+from hriusr.engine import run_summary, train_loop
+from hriusr.engine.build import build_model
 from hriusr.engine.resume import find_start, learned_options
 from hriusr.engine.train_loop import train
 from hriusr.engine.training_run import TrainingRun
@@ -208,6 +212,17 @@ def test_run_killed_after_its_last_step_is_validated_and_not_trained_again(run_o
     assert len(archived()) == 1  # now it is finished
 
 
+# begins the run that train is about to begin, and stays
+HOLDER = """
+import fcntl, os
+os.makedirs("experiments/tiny")
+file = open("experiments/tiny/.lock", "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("begun", flush=True)
+input()
+"""
+
+
 class _Killed(BaseException):
     """Stands for kill -9."""
 
@@ -217,7 +232,7 @@ def test_auto_resume_and_new_contradict_each_other(run_opt):
         find_start(run_opt(auto_resume=True, path__resume_state="new"), "{}")
 
 
-def test_drawn_seed_is_no_other_option(run_opt):
+def test_drawn_seed_is_no_other_option_and_stays(run_opt, capsys):
     opt = run_opt(val=None)
     for key in ("is_train", "dist", "rank", "world_size", "auto_resume", "root_path", "manual_seed"):
         del opt[key]
@@ -230,8 +245,16 @@ def test_drawn_seed_is_no_other_option(run_opt):
     Path("experiments/tiny/training_states/8.state").unlink()
     again = load_options("mine.yml", is_train=True)
     assert again.run.is_seed_drawn
+    capsys.readouterr()
     train(again)
     assert not archived()
+    assert "will differ" not in capsys.readouterr().err
+    seed = first.manual_seed
+    assert seed != again.manual_seed
+    folder = Path("experiments/tiny")
+    assert yaml.safe_load((folder / "options_in_force.yml").read_text())["manual_seed"] == seed
+    told = [json.loads((folder / name).read_text())["seed"] for name in ("versions.json", "summary.json")]
+    assert told == [seed, seed]
 
 
 def test_words_of_the_key_are_not_taken_for_files(run_opt):
@@ -246,6 +269,22 @@ class TestLock:
             context = multiprocessing.get_context("spawn")
             with context.Pool(1) as pool, pytest.raises(HriusrError, match=rf"by another process .id {os.getpid()}."):
                 pool.apply(_take, (tmp_path,))
+
+    def test_second_first_start_is_refused_and_archives_nothing(self, run_opt, monkeypatch):
+        Path("holder.py").write_text(HOLDER)
+        processes = []
+
+        def build_while_another_begins(opt):
+            processes.append(subprocess.Popen([sys.executable, "holder.py"], stdin=-1, stdout=-1, text=True))
+            processes[0].stdout.readline()
+            return build_model(opt)
+
+        monkeypatch.setattr(train_loop, "build_model", build_while_another_begins)
+        with pytest.raises(HriusrError, match="is being trained by another process"):
+            train(run_opt())
+        processes[0].communicate("done")
+        assert not archived()
+        assert [path.name for path in Path("experiments/tiny").iterdir()] == [".lock"]
 
     def test_lock_is_free_again_afterwards(self, tmp_path):
         with FolderLock() as lock:
