@@ -25,6 +25,10 @@ def test_every_optimiser_is_taken(load, type_name):
         ("type: Adan\n    lr: 1e-4\n    betas: [0.9, 0.99]", r"betas .*Adan takes 3 numbers"),
         ("type: Adam\n    lr: 1e-4\n    betas: [0.9, 0.9, 0.99]", r"betas .*Adam takes 2 numbers"),
         ("type: Adam\n    lr: 1e-4\n    fused: true\n    foreach: true", "fused and foreach exclude each other"),
+        (
+            f"{ADAM}\n  optim_d:\n    type: Adam\n    lr: 1e-4\n    fused: true\n    foreach: true",
+            r"train\.optim_d: fused and foreach exclude each other",
+        ),
         ("type: Adam\n    lr: 1e-4\n    lr_mult: {body.*: -1}", r"lr_mult"),
         ("type: AdamWScheduleFree\n    lr: 1e-4", r"ema_decay \(=0\.999\): AdamWScheduleFree averages .* set it to 0"),
         ("type: AdamWScheduleFree\n    lr: 1e-4\n    betas: [0, 0.9]", "needs a first one above 0"),
