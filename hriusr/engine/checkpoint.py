@@ -189,6 +189,7 @@ def keep_in_reach(checkpoint: Checkpoint, folder: Path, archived: Path) -> None:
     for path in (discriminator_path(weights), weights, checkpoint.state_path):
         source = archived / path.resolve().relative_to(folder.resolve())
         if source.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
             link_checked(source, path)
     if (archived / "metrics.jsonl").is_file():
         shutil.copyfile(archived / "metrics.jsonl", folder / "metrics.jsonl")

@@ -89,8 +89,9 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
         state = start_state(opt, data, checkpoint, is_seed_drawn=is_seed_drawn)
-        if checkpoint:
-            opt["manual_seed"], resolved_yaml = state.seed, with_seed(resolved_yaml, state.seed)
+        opt["manual_seed"] = state.seed
+        if is_seed_drawn:  # one that was given stays in the record, by which the same command is known again
+            resolved_yaml = with_seed(resolved_yaml, state.seed)
         seed_everything(state.seed + rank)
         model = build_model(opt)
         if checkpoint:

@@ -98,10 +98,12 @@ def test_run_that_starts_from_a_state_goes_on_from_its_own(run_opt, capsys):
     train(run_opt(name="first"))
     shutil.copytree("experiments/tiny", "other")
     start = {"path__resume_state": "other/training_states/4.state", "logger__save_checkpoint_freq": 2}
+    start |= {"manual_seed": 8}  # the other run's is kept
     train(run_opt(**start))
     Path("experiments/tiny/training_states/8.state").unlink()
     capsys.readouterr()
     train(run_opt(**start))
+    assert len(archived()) == 1  # the first run of this name, and no more
     assert "going on from iteration 6 of experiments/tiny/training_states/6.state" in capsys.readouterr().err
 
 
