@@ -18,7 +18,7 @@ from hriusr.archs.weights import load_weights, save_weights
 from hriusr.checked_file import read_checksums, remove_checked, write_checked
 from hriusr.engine import checkpoint as checkpoint_module
 from hriusr.engine import training_run
-from hriusr.engine.best_weights import choose_metric
+from hriusr.engine.best_weights import choose_metrics
 from hriusr.engine.checkpoint import read_checkpoint
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.train_loop import train
@@ -119,9 +119,17 @@ class TestBest:
 
     def test_unknown_metric_is_named(self):
         with pytest.raises(OptionsError, match=r"val\.best_metric .='lpips'. is none of a/psnr, b/psnr"):
-            choose_metric("lpips", ["a", "b"], ["psnr"])
-        assert choose_metric(None, ["a"], []) is None
-        assert choose_metric("b/psnr", ["a", "b"], ["psnr"]) == ("b", "psnr")
+            choose_metrics("lpips", ["a", "b"], ["psnr"])
+        assert choose_metrics(None, ["a"], []) == []
+        assert choose_metrics("b/psnr", ["a", "b"], ["psnr"]) == [("b", "psnr")]
+
+    def test_set_without_ground_truth_does_not_decide(self, run_opt):
+        opt = run_opt(train__total_iter=4)
+        opt["datasets"]["val_1"] = {"name": "first", "phase": "val", "type": "SingleImageDataset"}
+        opt["datasets"]["val_1"] |= {"dataroot_lq": "lq", "scale": 2}
+        train(opt)
+        metadata = torch.load("experiments/tiny/models/net_g_best.pth", weights_only=True)["metadata"]
+        assert (metadata["metric"]["dataset"], metadata["metric"]["label"]) == ("second", "psnr")
 
 
 class TestChecksums:

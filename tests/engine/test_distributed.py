@@ -187,7 +187,8 @@ def test_shared_validation_gives_the_numbers_of_one_process(run_opt, train_toget
     train_together(count, opt)
     assert [line for line in records() if line["kind"] == "validation"] == expected
     saved = sorted(path.name for path in Path("experiments/tiny/visualization").rglob("*.*"))
-    assert saved == ["astronaut_4.png", "chelsea_4.png", "coffee_4.png"]
+    names = ("astronaut", "chelsea", "coffee")
+    assert saved == [f"{name}_{dataset}_4.png" for name in names for dataset in ("first", "second")]
 
 
 @pytest.mark.parametrize("count", [2, 4])

@@ -79,8 +79,13 @@ def test_accumulation_multiplies_the_batch(run_opt, records):
 
 
 def test_pictures_of_validation_are_saved_on_wish(run_opt):
-    train(run_opt(val__save_img=True, train__total_iter=4))
-    assert Path("experiments/tiny/visualization/chelsea/chelsea_4.png").exists()
+    opt = run_opt(val__save_img=True, train__total_iter=4)
+    train(opt)
+    folder = Path("experiments/tiny/visualization/chelsea")
+    assert sorted(path.name for path in folder.iterdir()) == ["chelsea_first_4.png", "chelsea_second_4.png"]
+    del opt["datasets"]["val_2"]
+    train(opt)
+    assert [path.name for path in folder.iterdir()] == ["chelsea_4.png"]  # as BasicSR
 
 
 def test_debug_run_writes_no_tensorboard(run_opt):
