@@ -47,19 +47,21 @@ def validate(
     with_bicubic: bool = False,
     save_path: Callable[[str], Path] | None = None,
     on_picture: OnPicture | None = None,
+    dataset_opt: Mapping[str, Any] | None = None,
 ) -> list[PictureRow]:
     """Upscale pictures one by one and measure them as the 8-bit files they would be saved as.
 
     Args:
         model: its running mean is used where there is one, in its precision; net_g is left in its mode.
-        batches: dicts with lq (1, C, H, W), lq_path [str] and, where there is a ground truth, gt (1, C, H*s, W*s);
-            the options of its `dataset`, where it has one, say how pictures were normalised and what they are called.
+        batches: dicts with lq (1, C, H, W), lq_path [str] and, where there is a ground truth, gt (1, C, H*s, W*s).
         dataset_name: for the rows.
         metrics_opt: label -> metric.
         tile_opt: tile_size, tile_pad, batch_size; None: whole pictures.
         with_bicubic: measure MATLAB's bicubic enlargement of lq, rounded to 8 bits, too.
         save_path: image name -> where to save the result; None: nowhere.
         on_picture: progress; may raise to stop.
+        dataset_opt: says how pictures were normalised and where they lie; None: the options of batches.dataset, where
+            there is one.
 
     Returns:
         One row a picture.
@@ -67,7 +69,9 @@ def validate(
     Raises:
         DataError: ground truth of another size than the result, or too small to be measured.
     """
-    rows, dataset_opt = [], getattr(getattr(batches, "dataset", None), "opt", {})
+    rows: list[PictureRow] = []
+    if dataset_opt is None:
+        dataset_opt = getattr(getattr(batches, "dataset", None), "opt", {})
     for number, batch in enumerate(batches, start=1):
         name = picture_name(batch["lq_path"][0], dataset_opt)
         start = time.perf_counter()
