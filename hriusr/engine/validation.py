@@ -75,7 +75,7 @@ def validate(
     for number, batch in enumerate(batches, start=1):
         name = picture_name(batch["lq_path"][0], dataset_opt)
         start = time.perf_counter()
-        result_BCHW = upscale_picture(model, batch["lq"], tile_opt)
+        result_BCHW = upscale_picture(model, batch["lq"], tile_opt).cpu()  # waits for the device, which counts
         seconds = time.perf_counter() - start
         result_HWC, lq_HWC, gt_HWC = (
             None if picture is None else tensor_to_image(without_normalisation(picture, dataset_opt))
