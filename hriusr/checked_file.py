@@ -41,7 +41,7 @@ def write_checked(path: str | Path, content: bytes | memoryview, *, start_list: 
 
 
 def link_checked(source: Path, target: Path) -> Path:
-    """Give a file a second name in its folder, with its checksum; a copy where the disk knows no hard links.
+    """Give a file a second name, with its checksum; a copy where the disk knows no hard links.
 
     Args:
         source: exists.
@@ -55,7 +55,8 @@ def link_checked(source: Path, target: Path) -> Path:
         shutil.copyfile(source, temporary)
     _change(target.parent, {target.name: None})
     os.replace(temporary, target)
-    _change(target.parent, {target.name: read_checksums(target.parent).get(source.name)})
+    temporary.unlink(missing_ok=True)  # renaming one link of a file over another of the same file does nothing
+    _change(target.parent, {target.name: read_checksums(source.parent).get(source.name)})
     return target
 
 

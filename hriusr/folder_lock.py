@@ -4,6 +4,8 @@ A leaf like errors.py: every layer but blocks may import it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -15,6 +17,29 @@ except ImportError:  # Windows: no lock
     fcntl = None  # type: ignore[assignment]
 
 _NAME = ".lock"
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in this context, for what two must not do at once, such as making a folder.
+
+    Args:
+        folder: absent or not; a lock on the folder above it leaves no file there. Without effect where locks are not
+            supported.
+    """
+    descriptor = None
+    if fcntl is not None:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder.parent, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, or a folder that may not be made, which is said where it is
+            pass
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 class FolderLock:

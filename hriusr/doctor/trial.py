@@ -224,7 +224,14 @@ def try_validation(
         start = time.perf_counter()
         try:
             batch = next(iter(loader))
-            rows = validate(model, [batch], dataset_name=name, metrics_opt=metrics_opt, tile_opt=opt.get("tile"))
+            rows = validate(
+                model,
+                [batch],
+                dataset_name=name,
+                metrics_opt=metrics_opt,
+                tile_opt=opt.get("tile"),
+                dataset_opt=loader.dataset.opt,
+            )
         except HriusrError as error:
             report.add("error", f"validation on {name}", str(error))
             continue

@@ -16,27 +16,32 @@ class ChosenMetric(NamedTuple):
     label: str
 
 
-def choose_metric(wanted: str | None, datasets: Iterable[str], labels: Iterable[str]) -> ChosenMetric | None:
-    """Find the metric that val.best_metric names.
+def choose_metrics(wanted: str | None, datasets: Iterable[str], labels: Iterable[str]) -> list[ChosenMetric]:
+    """Find the metrics that val.best_metric names; the first of them that is measured decides.
 
     Args:
-        wanted: label, or dataset/label; None: the first of each.
+        wanted: label, or dataset/label; None: any.
         datasets: names of the validation sets, in their order.
         labels: of the metrics, in their order.
 
     Returns:
-        None: nothing is measured.
+        Empty: nothing is measured.
 
     Raises:
         OptionsError: no such metric.
     """
     known = [ChosenMetric(dataset, label) for dataset in datasets for label in labels]
     if not known:
-        return None
+        return []
     fitting = [metric for metric in known if wanted in (None, metric.label, "/".join(metric))]
     if not fitting:
         raise OptionsError(f"val.best_metric (={wanted!r}) is none of {', '.join(map('/'.join, known))}")
-    return fitting[0]
+    return fitting
+
+
+def deciding_metric(state: RunState, metrics: Iterable[ChosenMetric]) -> ChosenMetric | None:
+    """Return the first metric that was measured; None: none was, as PSNR of pictures without ground truth."""
+    return next((metric for metric in metrics if metric.label in state.best.get(metric.dataset, {})), None)
 
 
 def is_best_now(state: RunState, metric: ChosenMetric | None) -> bool:
@@ -46,8 +51,7 @@ def is_best_now(state: RunState, metric: ChosenMetric | None) -> bool:
         state: with the metrics of this validation in it.
         metric: that decides; None: none does.
     """
-    record = state.best.get(metric.dataset, {}).get(metric.label) if metric else None
-    return record is not None and record["iter"] == state.iteration
+    return metric is not None and state.best[metric.dataset][metric.label]["iter"] == state.iteration
 
 
 def best_weights(model: RestorationModel, state: RunState, metric: ChosenMetric) -> dict[Path, Mapping[str, Any]]:

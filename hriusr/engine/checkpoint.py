@@ -6,6 +6,7 @@ stands in SHA256SUMS beside it, and torch's files carry a CRC-32 for each tensor
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from hriusr.archs.weights import load_torch_file
 from hriusr.atomic_file import torch_bytes
-from hriusr.checked_file import forget_missing, remove_checked, write_checked
+from hriusr.checked_file import forget_missing, link_checked, remove_checked, write_checked
 from hriusr.errors import HriusrError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -170,6 +171,28 @@ def set_aside_later_checkpoints(path_opt: Mapping[str, str], iteration: int) -> 
         path.replace(aside)
         remove_checked(path)
         logger.warning("%s is of after iteration %d and is kept as %s", path, iteration, aside.name)
+
+
+def keep_in_reach(checkpoint: Checkpoint, folder: Path, archived: Path) -> None:
+    """Give a run's folder the checkpoint it starts from, where that went away with the folder before.
+
+    So the same command finds it again, and what was measured until then stays the run's.
+
+    Args:
+        checkpoint: whose paths are those from before.
+        folder: of the run, with its folders.
+        archived: what the folder before is called now.
+    """
+    if not checkpoint.state_path.resolve().is_relative_to(folder.resolve()):
+        return
+    weights = checkpoint.weights_path
+    for path in (discriminator_path(weights), weights, checkpoint.state_path):
+        source = archived / path.resolve().relative_to(folder.resolve())
+        if source.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            link_checked(source, path)
+    if (archived / "metrics.jsonl").is_file():
+        shutil.copyfile(archived / "metrics.jsonl", folder / "metrics.jsonl")
 
 
 def remove_leftovers(path_opt: Mapping[str, str]) -> None:

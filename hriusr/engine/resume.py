@@ -6,11 +6,14 @@
 | | anything else | it is kept under another name, a new run starts; the log says why |
 | new | anything | it is kept under another name, a new run starts |
 | a .state | an unfinished run with the same options, this one too | it goes on from its newest good checkpoint |
-| | anything else | the run goes on from that .state |
+| | that .state is its newest | the run goes on from it in the same folder |
+| | anything else | it is kept under another name, a run starts from that .state |
 | --auto_resume | checkpoints of any options | it goes on from the newest good one, finished or not |
 
 Options are the same if all that decides on what is learned is; how it is recorded, validated and loaded may change.
 A run is finished when its summary.json says so: one that was killed after its last step still has to be validated.
+Processes that torchrun or SLURM restarted follow the same rule, but go on with what they began by `new`, and do not do
+a finished run again.
 """
 
 import json
@@ -47,13 +50,16 @@ class Start(NamedTuple):
     """The run's folder, where there is one, is used on; else it is kept under another name."""
 
 
-def find_start(opt: Mapping[str, Any], resolved_yaml: str, *, is_seed_drawn: bool = False) -> Start:
+def find_start(
+    opt: Mapping[str, Any], resolved_yaml: str, *, is_seed_drawn: bool = False, is_restart: bool = False
+) -> Start:
     """Read the checkpoint that a run goes on from, by the rule above.
 
     Args:
         opt: options in BasicSR's form.
         resolved_yaml: all options in force, as options_in_force.yml keeps them.
         is_seed_drawn: manual_seed is a new one at each start, so it says nothing.
+        is_restart: a launcher started the processes once more, with what the first ones were given.
 
     Raises:
         OptionsError: --auto_resume and resume_state new contradict each other.
@@ -63,18 +69,21 @@ def find_start(opt: Mapping[str, Any], resolved_yaml: str, *, is_seed_drawn: boo
     if wanted == NEW:
         if opt.get("auto_resume"):
             raise OptionsError(f"--auto_resume contradicts path.resume_state: {NEW}; leave one out")
-        return Start(None, keeps_folder=False)
+        if not (is_restart and _was_begun_anew(Path(opt["path"]["experiments_root"]))):
+            return Start(None, keeps_folder=False)
+        wanted = AUTO
     states = Path(opt["path"]["training_states"])
     checkpoint = newest_checkpoint(states) if opt.get("auto_resume") else None
-    start = Start(checkpoint, keeps_folder=True) if checkpoint else _own_start(opt, resolved_yaml, is_seed_drawn)
+    start = Start(checkpoint, keeps_folder=True)
+    if checkpoint is None:
+        start = _own_start(opt, resolved_yaml, is_seed_drawn, is_restart)
     if start.checkpoint is None and wanted != AUTO:
-        return Start(read_checkpoint(Path(wanted)), keeps_folder=True)
+        keeps_folder = start.keeps_folder or _is_newest(Path(wanted), states)
+        return Start(read_checkpoint(Path(wanted)), keeps_folder=keeps_folder)
     return start
 
 
-def find_common_start(
-    opt: Mapping[str, Any], resolved_yaml: str, processes: Processes, *, is_seed_drawn: bool = False
-) -> Start:
+def find_common_start(opt: Mapping[str, Any], resolved_yaml: str, processes: Processes, **arguments: bool) -> Start:
     """Let process 0 find the start, and all read the same checkpoint; all call, with find_start's arguments.
 
     Raises:
@@ -83,7 +92,7 @@ def find_common_start(
     found: list[Start] = []
 
     def find() -> str | None:
-        found.append(find_start(opt, resolved_yaml, is_seed_drawn=is_seed_drawn))
+        found.append(find_start(opt, resolved_yaml, **arguments))
         return str(found[0].checkpoint.state_path) if found[0].checkpoint else None
 
     path = processes.from_first(find)
@@ -110,9 +119,11 @@ def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_flat(kept, ""))
 
 
-def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) -> Start:
+def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool, is_restart: bool) -> Start:
     """Go on in the run's own folder if the run is unfinished and its options are the same."""
     anew, folder = Start(None, keeps_folder=False), Path(opt["path"]["experiments_root"])
+    named = opt["path"].get("resume_state")
+    instead = "a new run starts" if named in (None, AUTO, NEW) else f"the run starts from {named}"
     states = Path(opt["path"]["training_states"])
     if not folder.exists():
         return anew
@@ -122,7 +133,7 @@ def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) 
         text = (folder / "options_in_force.yml").read_text(encoding="utf-8")
         before = learned_options(yaml.safe_load(text))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
-        logger.warning("%s: its options cannot be read, a new run starts; --auto_resume goes on", folder)
+        logger.warning("%s: its options cannot be read, %s; --auto_resume goes on", folder, instead)
         return anew
     now = learned_options(yaml.safe_load(resolved_yaml))
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
@@ -131,14 +142,30 @@ def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool) 
     if changed:
         told = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        logger.warning("options differ (%s%s): a new run starts; --auto_resume goes on with these", told, more)
+        logger.warning("options differ (%s%s): %s; --auto_resume goes on with these", told, more, instead)
         return anew
     checkpoint = newest_checkpoint(states)
     total_iter = int(opt["train"]["total_iter"])
-    if checkpoint and checkpoint.state["iter"] >= total_iter and _is_told_finished(folder, total_iter):
-        logger.info("%s is finished: a new run starts", folder)
+    is_at_its_end = checkpoint is not None and checkpoint.state["iter"] >= total_iter
+    if is_at_its_end and not is_restart and _is_told_finished(folder, total_iter):
+        logger.info("%s is finished: %s", folder, instead)
         return anew
     return Start(checkpoint, keeps_folder=True)
+
+
+def _was_begun_anew(folder: Path) -> bool:
+    """Tell whether a run was started by path.resume_state: new."""
+    try:
+        values = yaml.safe_load((folder / "options_in_force.yml").read_text(encoding="utf-8"))
+        return values["path"]["resume_state"] == NEW
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def _is_newest(state_path: Path, states: Path) -> bool:
+    """Tell whether a state is the last one of a folder, so that nothing is lost where the run goes on from it."""
+    numbers = [int(path.stem) for path in states.glob("*.state") if path.stem.isdigit()]
+    return bool(numbers) and state_path.resolve() == (states / f"{max(numbers)}.state").resolve()
 
 
 def _is_told_finished(folder: Path, total_iter: int) -> bool:

@@ -32,8 +32,15 @@ from hriusr.engine.run_summary import summarised
 from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
-from hriusr.engine.training_setup import build_data, open_folder, start_state, tensorboard_folder, uses_tensorboard
-from hriusr.folder_lock import FolderLock
+from hriusr.engine.training_setup import (
+    build_data,
+    open_folder,
+    start_state,
+    tensorboard_folder,
+    uses_tensorboard,
+    with_seed,
+)
+from hriusr.folder_lock import FolderLock, one_at_a_time
 from hriusr.metrics.measure import check_metrics
 
 if TYPE_CHECKING:
@@ -67,21 +74,24 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         stop = SharedStop(signals, processes)
         restart = restart_reason() if opt.get("dist") else None
         if restart:
-            logger.info("%s: going on from the newest checkpoint, if there is one", restart)
-            opt["auto_resume"], opt["path"]["resume_state"] = True, None
+            logger.info("%s: going on from the newest checkpoint, if this run has one", restart)
         folder = Path(opt["path"]["experiments_root"])
         if processes.is_first:
             lock.take(folder)
         resolved_yaml = resolved_options(options)
         is_seed_drawn = not isinstance(options, Mapping) and options.run.is_seed_drawn
-        checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, is_seed_drawn=is_seed_drawn)
+        told = {"is_seed_drawn": is_seed_drawn, "is_restart": bool(restart)}
+        checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, **told)
         if checkpoint:
             point_to_weights(opt, checkpoint)
         if uses_wandb(opt):
             import_wandb()  # its absence is said before anything is written
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
-        state = start_state(opt, data, checkpoint)
+        state = start_state(opt, data, checkpoint, is_seed_drawn=is_seed_drawn)
+        opt["manual_seed"] = state.seed
+        if is_seed_drawn:  # one that was given stays in the record, by which the same command is known again
+            resolved_yaml = with_seed(resolved_yaml, state.seed)
         seed_everything(state.seed + rank)
         model = build_model(opt)
         if checkpoint:
@@ -89,8 +99,10 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
 
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
-            open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder)
-            lock.take(folder)
+            with one_at_a_time(folder):
+                lock.take(folder)  # once more: another process may have made it since
+                open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint)
+                lock.take(folder)
             remove_leftovers(opt["path"])
             set_aside_later_checkpoints(opt["path"], state.iteration)
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()

@@ -7,13 +7,14 @@ does not touch random numbers. So an interrupted and resumed run equals one that
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from hriusr.checked_file import link_checked
-from hriusr.engine.best_weights import best_weights, choose_metric, is_best_now
+from hriusr.engine.best_weights import best_weights, choose_metrics, deciding_metric, is_best_now
 from hriusr.engine.checkpoint import drop_old_checkpoints, write_files
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.distributed import Processes, SharedStop, Silence
@@ -100,7 +101,7 @@ class TrainingRun:
         self.total_iter = int(opt["train"]["total_iter"])
         self.speed = Speedometer(state.iteration, self.total_iter, state.seconds)
         wanted = (opt.get("val") or {}).get("best_metric")
-        self.best_metric = choose_metric(wanted, val_loaders, metrics_opt)
+        self.best_metrics = choose_metrics(wanted, val_loaders, metrics_opt)
         self.last_checkpoint = last_checkpoint
         self.saved_iteration = state.iteration if last_checkpoint else None
         self.last_metrics: dict[str, dict[str, float]] = {}
@@ -158,7 +159,10 @@ class TrainingRun:
         counts, iteration = self.model.guard_counters(), self.state.iteration
         in_a_row, most = counts["consecutive"], self.opt["train"].get("max_nonfinite_steps", 100)
         for step in self.model.left_out_steps.take():
-            logger.warning("%s (not finite: %d in a row, %d in all)", step, in_a_row, counts["total"])
+            counted = f"not finite: {in_a_row} in a row, {counts['total']} in all"
+            if step.is_spike:
+                counted = f"spikes: {counts['spikes']['total']} in all"
+            logger.warning("%s (%s)", step, counted)
         if in_a_row >= most:
             last = (
                 f"the last good checkpoint is {self.last_checkpoint}" if self.last_checkpoint else "none was saved yet"
@@ -233,7 +237,7 @@ class TrainingRun:
                     dataset_name=name,
                     metrics_opt=self.metrics_opt,
                     tile_opt=self.opt.get("tile"),
-                    save_path=self._saved_picture if self.opt["val"].get("save_img") else None,
+                    save_path=partial(self._saved_picture, name) if self.opt["val"].get("save_img") else None,
                     on_picture=self._watch_pictures(advance, seen),
                 )
             except _Stopped:
@@ -247,12 +251,13 @@ class TrainingRun:
         return in_dataset_order([rows for rows, *_ in shares])
 
     def _save_best(self) -> None:
-        if not is_best_now(self.state, self.best_metric):
+        metric = deciding_metric(self.state, self.best_metrics)
+        if not is_best_now(self.state, metric):
             return
         with self.speed.during("save"):
             self.writer.wait()
-            contents = best_weights(self.model, self.state, self.best_metric)
-        words = f"the best weights so far ({'/'.join(self.best_metric)}, iteration {self.state.iteration})"
+            contents = best_weights(self.model, self.state, metric)
+        words = f"the best weights so far ({'/'.join(metric)}, iteration {self.state.iteration})"
         self.writer.submit(lambda: write_files(contents, words))
 
     def _watch_pictures(self, advance: Callable[[int], None], seen: list[tuple[str, SeenPictures]]) -> OnPicture:
@@ -270,8 +275,10 @@ class TrainingRun:
 
         return watch
 
-    def _saved_picture(self, image_name: str) -> Path:
-        return Path(self.opt["path"]["visualization"], image_name, f"{image_name}_{self.state.iteration}.png")
+    def _saved_picture(self, dataset_name: str, image_name: str) -> Path:
+        # several sets may have pictures of one name
+        ending = f"{dataset_name}_{self.state.iteration}" if len(self.val_loaders) > 1 else self.state.iteration
+        return Path(self.opt["path"]["visualization"], image_name, f"{Path(image_name).name}_{ending}.png")
 
     def _in_words(self, dataset: str, values: Mapping[str, float]) -> str:
         words = []

@@ -1,6 +1,7 @@
 """What a training run needs before its first step: data, counters, folder."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hriusr.data.loader import build_val_loader
 from hriusr.engine.build import build_dataset
-from hriusr.engine.checkpoint import Checkpoint
+from hriusr.engine.checkpoint import Checkpoint, keep_in_reach
 from hriusr.engine.logging_setup import RunLog
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
 from hriusr.engine.run_state import RunState
@@ -67,13 +68,23 @@ def build_data(opt: Mapping[str, Any]) -> TrainingData:
     return TrainingData(train_set, train_opt, val_loaders)
 
 
-def start_state(opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoint | None) -> RunState:
+def start_state(
+    opt: Mapping[str, Any], data: TrainingData, checkpoint: Checkpoint | None, *, is_seed_drawn: bool = False
+) -> RunState:
     """Return the counters of a new run, or those of the checkpoint; what makes the resumed run differ is logged."""
     samples_per_step = data.train_opt["batch_size_per_gpu"] * opt.get("world_size", 1)
-    state = RunState(seed=opt.get("manual_seed") or 0, samples_per_step=samples_per_step)
+    seed = opt.get("manual_seed") or 0
+    if is_seed_drawn and checkpoint:  # that of the first start stays: the one drawn now was never asked for
+        seed = checkpoint.state.get("run", {}).get("seed", seed)
+    state = RunState(seed=seed, samples_per_step=samples_per_step)
     for reason in state.load_state_dict(checkpoint.state) if checkpoint else []:
         logger.warning("the resumed run will differ from an uninterrupted one: %s", reason)
     return state
+
+
+def with_seed(resolved_yaml: str, seed: int) -> str:
+    """Return all options in force with the seed that a resumed run goes on with."""
+    return re.sub(r"(?m)^manual_seed:.*$", f"manual_seed: {seed}", resolved_yaml)
 
 
 def open_folder(
@@ -83,6 +94,7 @@ def open_folder(
     log: RunLog,
     *,
     keeps_folder: bool,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Make the run's folders and log file; those of an earlier run of the same name are archived, unless kept.
 
@@ -92,12 +104,16 @@ def open_folder(
         resolved_yaml: all options in force.
         log: told where its file is.
         keeps_folder: go on in the same folders.
+        checkpoint: that the run starts from; stays where it is named, also if it is one of the earlier run.
     """
     folder = Path(opt["path"]["experiments_root"])
+    archived = None
     if not keeps_folder:
-        archive_folder(folder)
+        archived = archive_folder(folder)
         archive_folder(tensorboard_folder(opt))
     make_folders(folder, opt["path"]["models"], opt["path"]["training_states"])
+    if archived and checkpoint:
+        keep_in_reach(checkpoint, folder, archived)
     log.write_to(folder / f"train_{opt['name']}_{time_stamp()}.log")
     option_file = None if isinstance(options, Mapping) else options.run.option_file
     record_origin(folder, opt, option_file, resolved_yaml)

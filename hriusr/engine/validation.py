@@ -47,6 +47,7 @@ def validate(
     with_bicubic: bool = False,
     save_path: Callable[[str], Path] | None = None,
     on_picture: OnPicture | None = None,
+    dataset_opt: Mapping[str, Any] | None = None,
 ) -> list[PictureRow]:
     """Upscale pictures one by one and measure them as the 8-bit files they would be saved as.
 
@@ -59,36 +60,73 @@ def validate(
         with_bicubic: measure MATLAB's bicubic enlargement of lq, rounded to 8 bits, too.
         save_path: image name -> where to save the result; None: nowhere.
         on_picture: progress; may raise to stop.
+        dataset_opt: says how pictures were normalised and where they lie; None: the options of batches.dataset, where
+            there is one.
 
     Returns:
         One row a picture.
 
     Raises:
-        DataError: ground truth of another size than the result.
+        DataError: ground truth of another size than the result, or too small to be measured.
     """
-    rows = []
+    rows: list[PictureRow] = []
+    if dataset_opt is None:
+        dataset_opt = getattr(getattr(batches, "dataset", None), "opt", {})
     for number, batch in enumerate(batches, start=1):
-        name = Path(batch["lq_path"][0]).stem
+        name = picture_name(batch["lq_path"][0], dataset_opt)
         start = time.perf_counter()
-        result_HWC = tensor_to_image(upscale_picture(model, batch["lq"], tile_opt))
+        result_BCHW = upscale_picture(model, batch["lq"], tile_opt).cpu()  # waits for the device, which counts
         seconds = time.perf_counter() - start
-        gt_HWC = tensor_to_image(batch["gt"]) if "gt" in batch else None
+        result_HWC, lq_HWC, gt_HWC = (
+            None if picture is None else tensor_to_image(without_normalisation(picture, dataset_opt))
+            for picture in (result_BCHW, batch["lq"], batch.get("gt"))
+        )
         if gt_HWC is not None and gt_HWC.shape != result_HWC.shape:
             raise DataError(
                 f"{dataset_name}/{name}: the result is {_size(result_HWC)}, the ground truth {_size(gt_HWC)}; "
                 "check scale, network_g.upscale and that lq and gt are the same picture"
             )
-        metrics = measure(result_HWC, gt_HWC, metrics_opt)
+        try:
+            metrics = measure(result_HWC, gt_HWC, metrics_opt)
+        except DataError as error:
+            raise DataError(f"{dataset_name}/{name}: {error}") from error
         bicubic = {}
         if with_bicubic and gt_HWC is not None:
-            bicubic_HWC = imresize(tensor_to_image(batch["lq"]), size=result_HWC.shape[:2])
+            bicubic_HWC = imresize(lq_HWC, size=result_HWC.shape[:2])
             bicubic = measure(bicubic_HWC, gt_HWC, metrics_opt)
         if save_path is not None:
             write_image(save_path(name), result_HWC)
         rows.append(PictureRow(dataset_name, name, *result_HWC.shape[:2], metrics, bicubic, seconds))
         if on_picture is not None:
-            on_picture(number, rows[-1], SeenPictures(tensor_to_image(batch["lq"]), result_HWC, gt_HWC))
+            on_picture(number, rows[-1], SeenPictures(lq_HWC, result_HWC, gt_HWC))
     return rows
+
+
+def picture_name(path: str, dataset_opt: Mapping[str, Any]) -> str:
+    """Return what a picture is called: a database's key, or its path below the dataset's folder without ending.
+
+    Args:
+        path: key, or path of a file.
+        dataset_opt: io_backend, dataroot_lq, dataroot_gt.
+
+    Returns:
+        "baby"; "set/baby" for one in a folder below.
+    """
+    if (dataset_opt.get("io_backend") or {}).get("type") == "lmdb":
+        return path
+    file = Path(path)
+    roots = [Path(root) for root in map(dataset_opt.get, ("dataroot_lq", "dataroot_gt")) if root]
+    below = next((file.relative_to(root) for root in roots if file.is_relative_to(root)), Path(file.name))
+    return below.with_suffix("").as_posix()
+
+
+def without_normalisation(picture_BCHW: Tensor, dataset_opt: Mapping[str, Any]) -> Tensor:
+    """Undo a dataset's mean and std, so that a picture is 0..1 again."""
+    if dataset_opt.get("std"):
+        picture_BCHW = picture_BCHW * picture_BCHW.new_tensor(dataset_opt["std"])[:, None, None]
+    if dataset_opt.get("mean"):
+        picture_BCHW = picture_BCHW + picture_BCHW.new_tensor(dataset_opt["mean"])[:, None, None]
+    return picture_BCHW
 
 
 def in_dataset_order(shares: Sequence[Sequence[T]]) -> list[T]:

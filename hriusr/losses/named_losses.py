@@ -27,6 +27,11 @@ class NamedLosses(nn.Module):
             for name, loss_opt in losses_opt.items()
         )
 
+    def starts(self) -> list[int]:
+        """Return the iterations from which on losses are there; without those whose weights are missing."""
+        pairs = zip(self.start_iters.values(), self.losses, strict=True)
+        return [start_iter for start_iter, loss in pairs if not getattr(loss, "is_missing", False)]
+
     def forward(self, output_BCHW: Tensor, target_BCHW: Tensor, iteration: int) -> dict[str, Tensor]:
         """Measure.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hriusr.basicsr_bridge import METRIC_REGISTRY, calculate_metric, register_package
-from hriusr.errors import OptionsError
+from hriusr.errors import DataError, OptionsError
 
 MetricOptions = dict[str, dict[str, Any]]
 
@@ -67,6 +67,9 @@ def measure(
 
     Returns:
         Label -> value.
+
+    Raises:
+        DataError: the picture is too small for a metric or its border.
     """
     values = {}
     for label, metric_opt in metrics_opt.items():
@@ -75,8 +78,21 @@ def measure(
             if reference_HWC is None:
                 continue
             data["img2"] = _to_bgr(reference_HWC)
-        values[label] = float(calculate_metric(data, metric_opt))
+        values[label] = _calculate(label, data, metric_opt)
     return values
+
+
+def _calculate(label: str, data: Mapping[str, np.ndarray], metric_opt: Mapping[str, Any]) -> float:
+    height, width = data["img"].shape[:2]
+    border = metric_opt.get("crop_border", 0)
+    told = f"val.metrics.{label} cannot be measured on a picture of {width}x{height} with crop_border {border}"
+    remedy = "lower crop_border, leave the picture out, or take the metric out"
+    if min(height, width) <= 2 * border:
+        raise DataError(f"{told}: nothing is left; {remedy}")
+    try:
+        return float(calculate_metric(data, metric_opt))
+    except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:  # what metrics of others raise
+        raise DataError(f"{told} ({error}); {remedy}") from error
 
 
 def _parameters(metric_opt: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:

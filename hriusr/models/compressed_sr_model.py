@@ -21,6 +21,8 @@ from hriusr.models.sr_model import RestorationModel
 class CompressedSRModel(RestorationModel):
     """A RestorationModel with a loss on the network's auxiliary output, train.aux_opt."""
 
+    has_further_loss = True
+
     def init_training_settings(self) -> None:
         """Build the auxiliary loss, then all that RestorationModel has."""
         if not getattr(self.get_bare_model(self.net_g), "has_aux", False):

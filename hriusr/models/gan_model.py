@@ -22,6 +22,7 @@ from hriusr.basicsr_bridge import MODEL_REGISTRY, replace_in
 from hriusr.errors import OptionsError
 from hriusr.losses.registry import build_loss
 from hriusr.models import parallel
+from hriusr.models.channel_checks import check_input, check_output
 from hriusr.models.log_means import LogMeans
 from hriusr.models.optimization import StepGuard, build_optimizer
 from hriusr.models.precision import Precision
@@ -55,6 +56,9 @@ class GANModel(RestorationModel):
     Attributes:
         net_d: the discriminator, wrapped when distributed.
     """
+
+    network_name = "generator"
+    has_further_loss = True
 
     def init_training_settings(self) -> None:
         """Build the discriminator and its loss, then all that RestorationModel has."""
@@ -104,6 +108,8 @@ class GANModel(RestorationModel):
         Args:
             current_iter: number of the step, from 1.
         """
+        check_input(self.lq, self.opt["network_g"])
+        check_input(self.gt, self.opt["network_d"], "network_d")
         parts = self._parts()
         if current_iter > self.net_d_init_iters and current_iter % self.net_d_iters == 0:
             fakes = self._train_generator(parts, current_iter)
@@ -121,6 +127,7 @@ class GANModel(RestorationModel):
         Returns:
             Name in the log -> scalar.
         """
+        check_output(output_BCHW, targets.pixel)
         output_BCHW = output_BCHW.float()
         losses = self.named_losses(output_BCHW, targets.pixel, self.current_iter)
         if self.cri_pix:
@@ -172,7 +179,7 @@ class GANModel(RestorationModel):
                     loss = self.cri_gan(answers, name == "real", is_disc=True)
                     self._add_gradients({f"l_d_{name}": loss}, part.share, self.precision_d.scaler)
                 _add_share(losses, {f"l_d_{name}": loss, f"out_d_{name}": answers.mean()}, part.share)
-        is_taken = self._update(self.optimizer_d, self.precision_d.scaler, self.guard_d, current_iter)
+        is_taken = self._update(self.optimizer_d, self.precision_d.scaler, self.guard_d, current_iter, "discriminator")
         self.log_means_d.add(losses, is_taken)
 
     def get_current_log(self) -> OrderedDict[str, float]:
@@ -182,13 +189,15 @@ class GANModel(RestorationModel):
         return OrderedDict(**log, **self.log_means_d.take(), **counts)
 
     def guard_counters(self) -> dict[str, Any]:
-        """Return how many steps of either network were left out; waits for the device."""
-        generator, discriminator = self.guard.state_dict(), self.guard_d.state_dict()
-        return {
-            **generator,
-            "consecutive": max(generator["consecutive"], discriminator["consecutive"]),
-            "total": generator["total"] + discriminator["total"],
+        """Return how many steps of both networks together were left out; waits for the device."""
+        states = self.guard.state_dict(), self.guard_d.state_dict()
+        counts: dict[str, Any] = {
+            "consecutive": max(state["consecutive"] for state in states),
+            "total": sum(state["total"] for state in states),
         }
+        if self.guard.spikes:
+            counts["spikes"] = {"total": sum(state["spikes"]["total"] for state in states)}
+        return counts
 
     def checkpoint_files(
         self, epoch: int, current_iter: int, extra: Mapping[str, Any] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer, RMSprop
 
 from hriusr.errors import OptionsError
 from hriusr.models.muon import MuonWithAdamW, split_matrices
@@ -25,6 +25,13 @@ _OF_PACKAGES = {
     "Lion": ("timm.optim", "timm"),
     "AdamWScheduleFree": ("schedulefree", "schedulefree"),
 }
+# a change needs buffers that the state lacks
+_WITH_BUFFERS = ("amsgrad", "centered")
+# what else of a group the options decide on; lr is the schedule's, and counters such as k belong to the state
+_HYPERPARAMETERS = (
+    *("betas", "eps", "weight_decay", "momentum", "nesterov", "dampening", "alpha", "momentum_decay"),
+    *("decoupled_weight_decay", "no_prox", "ns_steps"),
+)
 # those of our own in optim_g, which no constructor takes
 _GROUP_KEYS = ("no_decay_norm_bias", "lr_mult")
 
@@ -93,7 +100,7 @@ def build_optimizer(
         arguments["fused"] = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     try:
         optimizer = chosen_class(groups, **arguments)
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:  # the last: fused and foreach together
         raise OptionsError(f"{place} ({type_name}): {error}") from error
     if is_schedule_free(optimizer):
         optimizer.train()  # once: the weights stay in this mode, see ScheduleFreeAverage
@@ -129,6 +136,8 @@ def load_optimizer_states(optimizers: Sequence[Optimizer], resume_state: Mapping
 def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Take over an optimiser's state but not its kernels: it may come from another device or from BasicSR.
 
+    Hyperparameters such as weight_decay stay those of this run's options.
+
     Args:
         optimizer: of the same parameters.
         state: its state_dict.
@@ -136,7 +145,7 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
     Raises:
         OptionsError: the state is that of other parameter groups.
     """
-    own_keys = ("fused", "foreach", "capturable", "lr_mult", "is_matrix")
+    own_keys = ("fused", "foreach", "capturable", "lr_mult", "is_matrix", *_HYPERPARAMETERS)
     own_groups = [{key: group[key] for key in own_keys if key in group} for group in optimizer.param_groups]
     sizes, own_sizes = (
         [len(group["params"]) for group in groups] for groups in (state["param_groups"], optimizer.param_groups)
@@ -147,6 +156,13 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None
             "the same train.optim_g (no_decay_norm_bias, lr_mult), or start anew from the weights "
             "(path.pretrain_network_g)"
         )
+    for saved, own, group in zip(state["param_groups"], own_groups, optimizer.param_groups, strict=True):
+        kept = [key for key in _WITH_BUFFERS if key in saved and saved[key] != group.get(key)]
+        if isinstance(optimizer, RMSprop) and bool(saved.get("momentum")) != bool(own["momentum"]):
+            own["momentum"] = saved["momentum"]
+            kept.append("momentum")
+        for key in kept:
+            logger.warning("train.optim_g.%s stays %s, as the state has it; start anew to change it", key, saved[key])
     groups = [{**group, **own} for group, own in zip(state["param_groups"], own_groups, strict=True)]
     optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
 

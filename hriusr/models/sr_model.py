@@ -21,6 +21,7 @@ from hriusr.errors import OptionsError
 from hriusr.losses.named_losses import NamedLosses
 from hriusr.losses.registry import build_loss
 from hriusr.models import parallel
+from hriusr.models.channel_checks import check_input, check_output
 from hriusr.models.checkpointing import CheckpointedModel
 from hriusr.models.ema import build_average
 from hriusr.models.left_out_steps import LeftOutSteps
@@ -45,6 +46,11 @@ class RestorationModel(CheckpointedModel):
             none.
         lq, gt, output: tensors (B, C, H, W) on the device, of the last feed_data and test.
     """
+
+    network_name = ""
+    """What messages call net_g; empty where it is the only one that is trained."""
+    has_further_loss = False
+    """Whether a subclass has a loss beside those of compute_losses in every step."""
 
     def __init__(self, opt: dict[str, Any]):
         """Build everything the options name.
@@ -85,8 +91,7 @@ class RestorationModel(CheckpointedModel):
         if getattr(self.cri_perceptual, "is_missing", False):  # weights not found, and not required
             self.cri_perceptual = None
         self.named_losses = NamedLosses(train_opt.get("losses") or {}).to(self.device)
-        if self.cri_pix is None and self.cri_perceptual is None and not self.named_losses.start_iters:
-            raise OptionsError("train names no loss: give train.pixel_opt, train.losses or train.perceptual_opt")
+        self._check_losses()
         self.accumulation = train_opt.get("accumulation") or 1
         self.grad_clip_norm = train_opt.get("grad_clip_norm")
         self.guard = StepGuard(self.device, train_opt.get("spike_factor"))
@@ -101,6 +106,17 @@ class RestorationModel(CheckpointedModel):
         if self._ema is not None:
             self.net_g_ema = self._ema.network
             self._load_pretrained(self.net_g_ema, "params_ema")
+
+    def _check_losses(self) -> None:
+        """Refuse a training that has nothing to minimise in its first step."""
+        starts = [0 for loss in (self.cri_pix, self.cri_perceptual) if loss is not None] + self.named_losses.starts()
+        if not starts:
+            raise OptionsError("train names no loss: give train.pixel_opt, train.losses or train.perceptual_opt")
+        if min(starts) > 1 and not self.has_further_loss:
+            raise OptionsError(
+                f"no loss is there before iteration {min(starts)}: lower start_iter of one of train.losses to 0, or "
+                "give train.pixel_opt"
+            )
 
     def setup_optimizers(self) -> None:
         """Build the optimiser of net_g."""
@@ -138,6 +154,7 @@ class RestorationModel(CheckpointedModel):
         Args:
             current_iter: number of the step, from 1.
         """
+        check_input(self.lq, self.opt["network_g"])
         self.optimizer_g.zero_grad(set_to_none=True)
         losses: dict[str, Tensor] = {}
         parts = list(zip(*(tensor.chunk(self.accumulation) for tensor in self.training_batch()), strict=True))
@@ -169,6 +186,7 @@ class RestorationModel(CheckpointedModel):
         Returns:
             Name in the log -> scalar.
         """
+        check_output(output_BCHW, gt_BCHW)
         output_BCHW = output_BCHW.float()
         losses = self.named_losses(output_BCHW, gt_BCHW, self.current_iter)
         if self.cri_pix:
@@ -236,13 +254,13 @@ class RestorationModel(CheckpointedModel):
 
     def _finish_step(self, losses: Mapping[str, Tensor], current_iter: int) -> None:
         """Update net_g by its gradients, then its running mean; count the step and its losses."""
-        is_taken = self._update(self.optimizer_g, self.precision.scaler, self.guard, current_iter)
+        is_taken = self._update(self.optimizer_g, self.precision.scaler, self.guard, current_iter, self.network_name)
         self.log_means.add(losses, is_taken)
         if self._ema is not None:
             self._ema.after_step(current_iter, is_taken)
 
     def _update(
-        self, optimizer: Optimizer, scaler: torch.amp.GradScaler, guard: StepGuard, current_iter: int
+        self, optimizer: Optimizer, scaler: torch.amp.GradScaler, guard: StepGuard, current_iter: int, network: str
     ) -> Tensor:
         """Let an optimiser take its step, if the guard agrees; return whether it did, on the device."""
         scaler.unscale_(optimizer)
@@ -252,5 +270,5 @@ class RestorationModel(CheckpointedModel):
         if self.grad_clip_norm:
             clip_gradients(gradients, norm, self.grad_clip_norm)
         is_taken = guard.step(optimizer, scaler, norm)
-        self.left_out_steps.note(current_iter, is_taken, norm, self.pictures)
+        self.left_out_steps.note(current_iter, is_taken, norm, self.pictures, network)
         return is_taken

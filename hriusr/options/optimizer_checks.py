@@ -45,8 +45,10 @@ def check_optimizer(train: TrainOptions, problems: Problems) -> None:
         problems.warn(
             (*path, "no_decay_norm_bias"), "train.optim_g.no_decay_norm_bias has no effect without weight_decay"
         )
-    if optimizer.fused and optimizer.foreach:
-        problems.error((*path, "foreach"), "train.optim_g: fused and foreach exclude each other")
+    for key in ("optim_g", "optim_d"):
+        each = getattr(train, key)
+        if each is not None and each.fused and each.foreach:
+            problems.error(("train", key, "foreach"), f"train.{key}: fused and foreach exclude each other")
     if optimizer.type == "AdamWScheduleFree":
         _check_schedule_free(train, problems)
     if not train.ema_decay and (train.ema_start or train.ema_warmup):

@@ -13,7 +13,7 @@ from hriusr.options.basicsr_form import basicsr_form
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.degradation_schema import DegradationOptions
 from hriusr.options.run_context import RunContext
-from hriusr.options.section import Integer, NaturalNumber, PositiveInteger, Section
+from hriusr.options.section import NaturalNumber, PositiveInteger, Section
 from hriusr.options.train_schema import TrainOptions
 
 
@@ -69,7 +69,7 @@ class ValOptions(Section):
     best_metric: str | None = Field(
         None,
         description="Metric whose best weights are kept as net_g_best.pth: a label, or dataset's name/label; default: "
-        "the first metric of the first validation set. hriusr's own key.",
+        "the first metric, on the first validation set that has what it takes. hriusr's own key.",
     )
 
     @field_validator("suffix", mode="before")
@@ -145,7 +145,9 @@ class Options(DegradationOptions):
     model_type: str = Field("SRModel", description="Registered training step: SRModel, RestorationModel, HATModel ...")
     scale: PositiveInteger = Field(1, description="Output size over input size; must agree with the network's upscale.")
     num_gpu: NaturalNumber | Literal["auto"] = Field("auto", description="GPUs to use; auto: all visible; 0: the CPU.")
-    manual_seed: Integer | None = Field(0, description="Seed of weights, crops and shuffling; ~ draws one and logs it.")
+    manual_seed: NaturalNumber | None = Field(
+        0, lt=2**53, description="Seed of weights, crops and shuffling; ~ draws one and logs it."
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Autocast of the network's forward pass; weights stay fp32. hriusr's own key."
     )

@@ -140,7 +140,9 @@ class LossOptions(Section):
 
     type: str = Field(description="Registered loss: L1Loss, CharbonnierLoss, MSELoss ...")
     loss_weight: Real | None = Field(None, description="Factor in the sum of the losses; default 1.")
-    reduction: Literal["none", "mean", "sum"] | None = Field(None, description="Over pixels; default mean.")
+    reduction: Literal["mean", "sum"] | None = Field(
+        None, description="Over pixels; default mean. BasicSR's none gives no number to minimise."
+    )
 
 
 class NamedLossOptions(LossOptions):

@@ -18,7 +18,7 @@ from hriusr.archs.weights import load_weights, save_weights
 from hriusr.checked_file import read_checksums, remove_checked, write_checked
 from hriusr.engine import checkpoint as checkpoint_module
 from hriusr.engine import training_run
-from hriusr.engine.best_weights import choose_metric
+from hriusr.engine.best_weights import choose_metrics
 from hriusr.engine.checkpoint import read_checkpoint
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.train_loop import train
@@ -76,9 +76,10 @@ class TestKept:
         assert set(read_checksums(Path("experiments/tiny/training_states"))) == {"8.state"}
         assert set(read_checksums(Path("experiments/tiny/models"))) == {"net_g_8.pth", "net_g_latest.pth"}
 
-    def test_checkpoints_of_an_attempt_given_up_are_set_aside(self, run_opt, capsys):
+    def test_damaged_checkpoints_after_the_one_gone_on_from_are_set_aside(self, run_opt, capsys):
         train(run_opt(val=None))
-        train(run_opt(val=None, path__resume_state="experiments/tiny/training_states/4.state", train__total_iter=6))
+        Path("experiments/tiny/training_states/8.state").write_bytes(b"damaged")
+        train(run_opt(val=None, auto_resume=True, train__total_iter=6))
         states = sorted(path.name for path in Path("experiments/tiny/training_states").glob("*.state*"))
         assert states == ["4.state", "6.state", "8.state.set_aside"]
         assert "8.state is of after iteration 4" in capsys.readouterr().err
@@ -118,9 +119,17 @@ class TestBest:
 
     def test_unknown_metric_is_named(self):
         with pytest.raises(OptionsError, match=r"val\.best_metric .='lpips'. is none of a/psnr, b/psnr"):
-            choose_metric("lpips", ["a", "b"], ["psnr"])
-        assert choose_metric(None, ["a"], []) is None
-        assert choose_metric("b/psnr", ["a", "b"], ["psnr"]) == ("b", "psnr")
+            choose_metrics("lpips", ["a", "b"], ["psnr"])
+        assert choose_metrics(None, ["a"], []) == []
+        assert choose_metrics("b/psnr", ["a", "b"], ["psnr"]) == [("b", "psnr")]
+
+    def test_set_without_ground_truth_does_not_decide(self, run_opt):
+        opt = run_opt(train__total_iter=4)
+        opt["datasets"]["val_1"] = {"name": "first", "phase": "val", "type": "SingleImageDataset"}
+        opt["datasets"]["val_1"] |= {"dataroot_lq": "lq", "scale": 2}
+        train(opt)
+        metadata = torch.load("experiments/tiny/models/net_g_best.pth", weights_only=True)["metadata"]
+        assert (metadata["metric"]["dataset"], metadata["metric"]["label"]) == ("second", "psnr")
 
 
 class TestChecksums:

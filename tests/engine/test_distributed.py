@@ -187,7 +187,8 @@ def test_shared_validation_gives_the_numbers_of_one_process(run_opt, train_toget
     train_together(count, opt)
     assert [line for line in records() if line["kind"] == "validation"] == expected
     saved = sorted(path.name for path in Path("experiments/tiny/visualization").rglob("*.*"))
-    assert saved == ["astronaut_4.png", "chelsea_4.png", "coffee_4.png"]
+    names = ("astronaut", "chelsea", "coffee")
+    assert saved == [f"{name}_{dataset}_4.png" for name in names for dataset in ("first", "second")]
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -365,7 +366,9 @@ def test_more_processes_than_gpus_are_refused(run_opt, monkeypatch):
 
 @pytest.mark.parametrize(("variable", "words"), [("TORCHELASTIC", "torchrun has restarted"), ("SLURM", "requeued")])
 def test_restarted_processes_go_on_by_themselves(run_opt, train_together, monkeypatch, variable, words, capfd, records):
-    train_together(2, run_opt(train__total_iter=4))
+    train_together(2, run_opt())
+    for name in ("training_states/8.state", "models/net_g_8.pth"):
+        Path("experiments/tiny", name).unlink()
     monkeypatch.setenv(f"{variable}_RESTART_COUNT", "1")
     train_together(2, run_opt())
     errors = capfd.readouterr().err

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hriusr.data.loader import build_val_loader
 from hriusr.data.matlab_resize import imresize
 from hriusr.engine.build import build_dataset, build_model
 from hriusr.engine.evaluate import test as run_test
-from hriusr.engine.validation import validate
+from hriusr.engine.validation import picture_name, validate
 from hriusr.errors import DataError, OptionsError, WeightsError
 from hriusr.metrics.measure import measure
 
@@ -180,3 +181,47 @@ class TestFaults:
         opt = run_opt(is_train=False, network_g={**RESNET, "upscale": 4})
         with pytest.raises(DataError, match="photos/astronaut: the result is 144x160x3, the ground truth 72x80x3"):
             run_test(opt)
+
+
+@pytest.mark.parametrize(
+    ("path", "dataset_opt", "name"),
+    [
+        ("sets/hr/baby.png", {"dataroot_gt": "sets/hr"}, "baby"),
+        ("sets/hr/a/1.v2.png", {"dataroot_lq": None, "dataroot_gt": "sets/hr"}, "a/1.v2"),
+        ("sets/lr/a/1.png", {"dataroot_lq": "sets/lr", "dataroot_gt": "sets/hr"}, "a/1"),
+        ("elsewhere/1.png", {"dataroot_gt": "sets/hr"}, "1"),
+        ("p.1", {"dataroot_gt": "hr.lmdb", "io_backend": {"type": "lmdb"}}, "p.1"),
+    ],
+)
+def test_pictures_of_a_set_have_names_of_their_own(path, dataset_opt, name):
+    assert picture_name(path, dataset_opt) == name
+
+
+def test_pictures_of_folders_below_do_not_overwrite_each_other(run_opt, weights):
+    for folder in ("a", "b"):
+        shutil.copytree("gt", f"both/{folder}")
+    opt = run_opt(is_train=False, path__pretrain_network_g=weights)
+    opt["datasets"]["test_1"].update(dataroot_gt="both", dataroot_lq=None, recursive=True)
+    run_test(opt)
+    assert len(list(Path("results/tiny/visualization/photos").rglob("chelsea_tiny.png"))) == 2
+
+
+def test_normalised_pictures_are_measured_and_saved_as_they_were(run_opt, weights):
+    opt = run_opt(is_train=False, path__pretrain_network_g=weights)
+    rows = {}
+    for name, changes in (("plain", {}), ("normalised", {"mean": [0.4, 0.45, 0.5], "std": [0.5, 0.25, 0.2]})):
+        dataset_opt = {**opt["datasets"]["test_1"], **changes}
+        loader = build_val_loader(build_dataset("test_1", dataset_opt))
+        model = build_model(opt)
+        model.upscale = lambda lq_BCHW: torch.nn.functional.interpolate(lq_BCHW, scale_factor=2)
+        rows[name] = validate(model, loader, dataset_name="photos", metrics_opt=opt["val"]["metrics"])
+    for plain, normalised in zip(rows["plain"], rows["normalised"], strict=True):
+        assert normalised.metrics == pytest.approx(plain.metrics, abs=1e-3)
+
+
+def test_picture_too_small_to_be_measured_is_named(run_opt, weights):
+    opt = run_opt(is_train=False, path__pretrain_network_g=weights)
+    opt["val"]["metrics"] = {"niqe": {"type": "calculate_niqe", "crop_border": 2}}
+    told = r"photos/astronaut: val.metrics.niqe cannot be measured on a picture of 72x80 with crop_border 2"
+    with pytest.raises(DataError, match=told):
+        run_test(opt)

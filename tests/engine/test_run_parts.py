@@ -136,6 +136,20 @@ def test_last_weights_have_a_second_name(tmp_path, monkeypatch, can_link):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["SHA256SUMS", "net_g_7.pth", "net_g_latest.pth"]
 
 
+def test_second_name_given_twice_leaves_nothing_behind(tmp_path):
+    write_checked(tmp_path / "net_g_7.pth", b"weights")
+    for _ in range(2):
+        link_checked(tmp_path / "net_g_7.pth", tmp_path / "net_g_latest.pth")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_second_name_in_another_folder_has_its_checksum_too(tmp_path):
+    write_checked(tmp_path / "old/4.state", b"state")
+    (tmp_path / "new").mkdir()
+    link_checked(tmp_path / "old/4.state", tmp_path / "new/4.state")
+    assert read_checksums(tmp_path / "new") == read_checksums(tmp_path / "old")
+
+
 @pytest.fixture
 def heard_interrupt():
     """SIGINT as Python has it in a terminal, also where a shell started the tests with it ignored."""

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ import yaml
 
 from hriusr.archs.weights import network_from_weights
 from hriusr.engine.train_loop import train
+from hriusr.engine.training_run import TrainingRun
 from hriusr.errors import DataError, HriusrError, OptionsError, WeightsError
+from hriusr.models.left_out_steps import LeftOutStep
 from hriusr.models.sr_model import RestorationModel
 from hriusr.options import load_options
 
@@ -79,8 +82,13 @@ def test_accumulation_multiplies_the_batch(run_opt, records):
 
 
 def test_pictures_of_validation_are_saved_on_wish(run_opt):
-    train(run_opt(val__save_img=True, train__total_iter=4))
-    assert Path("experiments/tiny/visualization/chelsea/chelsea_4.png").exists()
+    opt = run_opt(val__save_img=True, train__total_iter=4)
+    train(opt)
+    folder = Path("experiments/tiny/visualization/chelsea")
+    assert sorted(path.name for path in folder.iterdir()) == ["chelsea_first_4.png", "chelsea_second_4.png"]
+    del opt["datasets"]["val_2"]
+    train(opt)
+    assert [path.name for path in folder.iterdir()] == ["chelsea_4.png"]  # as BasicSR
 
 
 def test_debug_run_writes_no_tensorboard(run_opt):
@@ -175,3 +183,13 @@ def test_option_file_is_kept_beside_the_options_in_force(run_opt):
     assert (
         yaml.safe_load(Path("experiments/tiny/options_in_force.yml").read_text())["train"]["max_nonfinite_steps"] == 100
     )
+
+
+def test_warning_of_a_step_left_out_counts_what_it_is_about(caplog):
+    steps = [LeftOutStep(40, 250.0, ["a.png"]), LeftOutStep(41, float("nan"), ["b.png"])]
+    counts = {"consecutive": 1, "total": 5, "spikes": {"total": 3}}
+    model = SimpleNamespace(guard_counters=lambda: counts, left_out_steps=SimpleNamespace(take=lambda: steps))
+    TrainingRun._check_finite(SimpleNamespace(model=model, state=SimpleNamespace(iteration=41), opt={"train": {}}))
+    spike, not_finite = caplog.messages
+    assert spike.endswith("its pictures: a.png (spikes: 3 in all)")
+    assert not_finite.endswith("its pictures: b.png (not finite: 1 in a row, 5 in all)")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hriusr.basicsr_bridge import calculate_metric
-from hriusr.errors import OptionsError
+from hriusr.errors import DataError, OptionsError
 from hriusr.metrics.measure import check_metrics, default_metrics, measure, with_both_colours
 
 
@@ -70,3 +70,11 @@ def test_unknown_metric_is_named():
 @pytest.mark.parametrize(("scale", "border"), [(1, 0), (2, 2), (4, 4)])
 def test_default_border_is_the_one_of_papers(scale, border):
     assert {metric["crop_border"] for metric in default_metrics(scale).values()} == {border}
+
+
+@pytest.mark.parametrize("type_name", ["calculate_psnr", "calculate_ssim", "calculate_psnrb"])
+def test_border_that_leaves_nothing_is_named(pictures, type_name):
+    small = [picture[:4, :20] for picture in pictures]
+    told = r"val.metrics.m cannot be measured on a picture of 20x4 with crop_border 2: nothing is left"
+    with pytest.raises(DataError, match=told):
+        measure(*small, {"m": {"type": type_name, "crop_border": 2}})

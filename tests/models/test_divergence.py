@@ -98,10 +98,12 @@ def test_pictures_of_steps_left_out_are_named_once():
     steps.note(1, yes, torch.tensor(1.0), ["a.png"])
     steps.note(2, no, torch.tensor(math.nan), ["b.png", "c.png"])
     steps.note(3, no, torch.tensor(250.0), [f"{number}.png" for number in range(20)])
+    steps.note(4, no, torch.tensor(250.0), [], "discriminator")
     words = [str(step) for step in steps.take()]
     assert words[0] == ("iteration 2: loss or gradient is not finite, the step is left out; its pictures: b.png, c.png")
     assert words[1].startswith("iteration 3: the gradient is a spike (norm 250), the step is left out; its pictures: 0")
     assert words[1].endswith("15.png and 4 more")
+    assert words[2].startswith("iteration 4, discriminator: the gradient is a spike")
     assert steps.take() == []
 
 

@@ -223,3 +223,19 @@ def test_saved_and_resumed_training_is_bit_equal(gan_opt, batches, precision):
     resumed.resume_training(torch.load(f"{opt['path']['training_states']}/3.state", weights_only=True))
     assert train(resumed, batches[3:], first=4) == expected[3:]
     assert is_same(weights_of(uninterrupted), weights_of(resumed))
+
+
+def test_spikes_of_both_networks_are_counted_and_told_apart(gan_opt, batches):
+    model = make_model(gan_opt(train__spike_factor=10.0))
+    for guard in (model.guard, model.guard_d):
+        guard.spikes.count.fill_(64)
+        guard.spikes.norms[:64] = 1e-9  # any gradient is a spike beside these
+    (log,) = train(model, batches[:1])
+    assert log["spikes"] == 2
+    assert [step.network for step in model.left_out_steps.take()] == ["generator", "discriminator"]
+
+
+def test_discriminator_of_other_channels_is_refused(gan_opt, batches):
+    model = make_model(gan_opt(network_d__num_in_ch=1))
+    with pytest.raises(OptionsError, match=r"pictures have 3 channels, network_d.num_in_ch is 1"):
+        train(model, batches[:1])

@@ -233,6 +233,46 @@ def test_state_of_another_optimiser_is_refused(model_opt):
         other.resume_training(state)
 
 
+@pytest.mark.parametrize("type_name", ALL)
+def test_changed_hyperparameters_count_after_resuming_and_counters_go_on(type_name):
+    optimizer = build_optimizer(network := Net(), decayed(type_name))
+    network.fill_gradients(1)
+    optimizer.step()
+    changes = {
+        **({"weight_decay": 0.5} if "weight_decay" in OPTIMIZER_KEYS[type_name] else {}),
+        **({"eps": 1e-4} if "eps" in OPTIMIZER_KEYS[type_name] else {}),
+        **({"betas": [0.5, 0.6, 0.7][: len(optimizer.defaults["betas"])]} if "betas" in optimizer.defaults else {}),
+    }
+    resumed = build_optimizer(Net(), {**decayed(type_name), **changes})
+    load_optimizer_state(resumed, copy.deepcopy(optimizer.state_dict()))
+    for group, saved in zip(resumed.param_groups, optimizer.param_groups, strict=True):
+        expected = {key: tuple(value) if key == "betas" else value for key, value in changes.items() if key in saved}
+        assert expected.items() <= group.items()
+        counters = {key: saved[key] for key in ("k", "weight_sum", "lr_max", "train_mode") if key in saved}
+        assert counters.items() <= group.items()
+
+
+def test_hyperparameters_that_need_buffers_stay_with_a_word(caplog):
+    for type_name, key, value in (
+        ("Adam", "amsgrad", True),
+        ("RMSprop", "centered", True),
+        ("RMSprop", "momentum", 0.9),
+    ):
+        optimizer = build_optimizer(network := Net(), decayed(type_name))
+        network.fill_gradients(1)
+        optimizer.step()
+        resumed = build_optimizer(network := Net(), {**decayed(type_name), key: value})
+        load_optimizer_state(resumed, copy.deepcopy(optimizer.state_dict()))
+        assert f"train.optim_g.{key} stays" in caplog.text
+        network.fill_gradients(2)
+        resumed.step()
+
+
+def test_kernels_that_exclude_each_other_are_an_error_of_the_user():
+    with pytest.raises(OptionsError, match=r"train\.optim_d \(Adam\).*fused.*foreach"):
+        build_optimizer(Net(), {"type": "Adam", "lr": LR, "fused": True, "foreach": True}, "train.optim_d")
+
+
 def test_state_of_other_groups_is_refused():
     optimizer = build_optimizer(Net(), {"type": "Adam", "lr": LR})
     other = build_optimizer(Net(), {"type": "Adam", "lr": LR, "lr_mult": {"conv.*": 0.1}})

@@ -280,3 +280,37 @@ def test_named_losses_are_added_and_logged(model_opt, batches):
     assert not torch.equal(
         weights_of(model)["conv_last.weight"], weights_of(make_model(model_opt()))["conv_last.weight"]
     )
+
+
+def grey(batch, *keys):
+    return {key: value[:, :1] if key in keys else value for key, value in batch.items()}
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (("lq", "gt"), r"pictures have 1 channels, network_g.num_in_ch is 3.*datasets.train.color"),
+        (("gt",), r"the network gives 32x32 pixels of 3 channels, the ground truth has 32x32 pixels of 1 channels"),
+    ],
+)
+def test_pictures_of_other_channels_are_refused_and_not_broadcast(model_opt, batches, keys, told):
+    model = RestorationModel(model_opt())
+    model.feed_data(grey(batches[0], *keys))
+    with pytest.raises(OptionsError, match=told):
+        model.optimize_parameters(1)
+
+
+def test_training_without_a_loss_in_its_first_step_is_refused(model_opt):
+    late = {"fft": {"type": "FFTLoss", "start_iter": 4}}
+    with pytest.raises(OptionsError, match=r"no loss is there before iteration 4.*start_iter"):
+        RestorationModel(model_opt(train__pixel_opt=None, train__losses=late))
+    RestorationModel(model_opt(train__losses=late))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_whose_only_loss_has_no_weights_is_refused(model_opt, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    missing = {"p": {"type": "PerceptualLoss", "layer_weights": {"conv5_4": 1}, "required": False}}
+    with pytest.raises(OptionsError, match="train names no loss"):
+        RestorationModel(model_opt(train__pixel_opt=None, train__losses=missing))

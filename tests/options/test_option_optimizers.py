@@ -1,11 +1,14 @@
 """Keys of the optimiser that do not fit its type or each other."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
 from hriusr.errors import OptionsError
-from hriusr.options.optimizer_checks import OPTIMIZER_KEYS
+from hriusr.options.optimizer_checks import OPTIMIZER_KEYS, check_optimizer
+from hriusr.options.problems import Problems
+from hriusr.options.train_schema import TrainOptions
 
 ADAM = "type: Adam\n    lr: 2e-4\n    weight_decay: 0\n    betas: [0.9, 0.99]"
 
@@ -34,6 +37,14 @@ def test_every_optimiser_is_taken(load, type_name):
 def test_key_that_does_not_fit_is_named(load, new, message):
     with pytest.raises(OptionsError, match=message):
         load((ADAM, new))
+
+
+def test_kernels_of_the_discriminators_optimiser_that_exclude_each_other_are_told():
+    optimizer = {"type": "Adam", "lr": 1e-4}
+    train = {"total_iter": 9, "optim_g": optimizer, "scheduler": {"type": "ConstantLR"}}
+    problems = Problems(SimpleNamespace(locate=str))
+    check_optimizer(TrainOptions(**train, optim_d={**optimizer, "fused": True, "foreach": True}), problems)
+    assert problems.errors[0][1] == "train.optim_d: fused and foreach exclude each other"
 
 
 def test_schedule_under_a_schedule_free_optimiser_is_warned_of(load, caplog):
