@@ -26,6 +26,10 @@ def complaint(load, *replacements, **arguments) -> str:
         ("conv_scale: 1e-2", "conv_scal: 1e-2", "network PlainNet has no argument 'conv_scal'; did you mean"),
         ("conv_scale: 1e-2", "conv_scale: small", "network_g.conv_scale (='small') must be a number"),
         ("conv_scale: 1e-2", "in_chans: 3.5", "network_g.in_chans (=3.5) must be a whole number"),
+        ("depths: [2, 2]", "depths: 2", "network_g.depths (=2) must be a list of whole numbers"),
+        ("depths: [2, 2]", "depths: [2, x]", "network_g.depths (=[2, 'x']) must be a list of whole numbers"),
+        ("conv_scale: 1e-2", "widths: [[2], 2]", "network_g.widths (=[[2], 2]) must be a list of lists of whole num"),
+        ("conv_scale: 1e-2", "img_size: big", "network_g.img_size (='big') must be a whole number or a list of whole"),
         ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
         ("model_type: SRModel", "model_type: ESRGANModel", "ESRGANModel is not supported: there is no relativistic"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
@@ -135,6 +139,33 @@ def test_network_argument_without_default(load):
     message = complaint(load, ("type: PlainNet", "type: BareNet"))
     assert "network BareNet needs the argument 'num_in_ch'" in message
     assert "network BareNet has no argument 'depths'" in message
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("network_g (PlainNet): depths (=[2, 2]) does not suit upscale (=2)", "  depths"),
+        ("network_g (PlainNet): too large", "network_g"),
+    ],
+)
+def test_what_a_constructor_refuses_has_its_line(load, said, line):
+    def build(network_opt):
+        assert network_opt == {"type": "PlainNet", "upscale": 2, "depths": [2, 2], "conv_scale": 0.01}
+        raise OptionsError(said)
+
+    assert complaint(load, build_network=build) == f"small.yml:{line_of(line)}: {said}"
+
+
+def test_what_a_foreign_constructor_does_not_foresee_is_one_line(load):
+    def build(network_opt):
+        return network_opt["depths"][2]
+
+    message = complaint(load, build_network=build)
+    assert message.startswith(f"small.yml:{line_of('network_g')}: network_g (PlainNet): building it fails (IndexError")
+
+
+def test_network_with_wrong_arguments_is_not_built(load):
+    complaint(load, ("depths: [2, 2]", "depths: 2"), build_network=lambda network_opt: pytest.fail("built"))
 
 
 @pytest.mark.parametrize(
