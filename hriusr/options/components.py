@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from hriusr.errors import OptionsError
+from hriusr.options.checks import is_used
 from hriusr.options.foreign import REFUSED_DATASETS, REFUSED_MODELS
 from hriusr.options.problems import Problems, dotted
 from hriusr.options.schema import MetricOptions, NetworkOptions, Options
@@ -22,6 +23,7 @@ BuildNetwork = Callable[[Mapping[str, Any]], object]
 Components = Mapping[str, Mapping[str, inspect.Signature]]
 
 _UPSCALE_ARGUMENTS = ("upscale", "scale")
+_CHANNEL_ARGUMENTS = ("in_chans", "num_in_ch", "in_channels", "num_out_ch", "out_channels")
 # what an annotation asks for, in words: one of it, several
 _WORDS = {
     int: ("a whole number", "whole numbers"),
@@ -37,10 +39,13 @@ def check_network(
     network_signature: NetworkSignature,
     known_networks: Callable[[], Iterable[str]] | None,
     build_network: BuildNetwork | None,
+    *,
+    is_train: bool,
 ) -> None:
-    """Check type and arguments of networks, and network_g's upscale; text becomes numbers where it should, in place.
+    """Check type and arguments of networks, and whether network_g suits scale and colours of the datasets.
 
-    With build_network, networks whose arguments have the right types are built: their constructors check the rest.
+    Text becomes numbers where it should, in place. With build_network, networks whose arguments have the right types
+    are built: their constructors check the rest.
     """
     signatures = {}
     for key in ("network_g", "network_d"):
@@ -56,9 +61,13 @@ def check_network(
         _check_arguments(network, signature, (key,), f"network {network.type}", problems, skip=())
         if build_network is not None and len(problems.errors) == num_errors:
             _check_building(network, key, build_network, problems)
-    network, signature = options.network_g, signatures["network_g"]
-    if signature is None:
-        return
+    if signatures["network_g"] is not None:
+        _check_upscale(options, signatures["network_g"], problems)
+        _check_channels(options, signatures["network_g"], problems, is_train)
+
+
+def _check_upscale(options: Options, signature: inspect.Signature, problems: Problems) -> None:
+    network = options.network_g
     name = next((name for name in _UPSCALE_ARGUMENTS if name in signature.parameters), None)
     if name is None:
         return
@@ -70,6 +79,28 @@ def check_network(
             ("network_g", name) if written is not None else ("scale",),
             f"scale (={options.scale}) differs from network_g.{name} (={upscale}{default}); make them equal",
         )
+
+
+def _check_channels(options: Options, signature: inspect.Signature, problems: Problems, is_train: bool) -> None:
+    """Compare with datasets.*.color: what differs may well run, by broadcasting, on a wrong loss."""
+    network = options.network_g
+    for name in filter(signature.parameters.__contains__, _CHANNEL_ARGUMENTS):
+        written = (network.model_extra or {}).get(name)
+        channels = signature.parameters[name].default if written is None else written
+        for entry, dataset in options.datasets.items():
+            is_one = dataset.color in ("y", "grey")
+            if not isinstance(channels, int) or channels == (1 if is_one else 3) or not is_used(entry, is_train):
+                continue
+            takes = f"network_g.{name} (={channels}{'' if written is not None else f', default of {network.type}'})"
+            if is_one:
+                message = (
+                    f"(={dataset.color!r}) gives 1 channel, but {takes}; set that to 1, or leave color out for RGB"
+                )
+            else:
+                message = (
+                    f"is neither y nor grey and gives RGB's 3 channels, but {takes}; set color: y or grey, or that to 3"
+                )
+            problems.error(("datasets", entry, "color"), f"datasets.{entry}.color {message}")
 
 
 def _check_building(network: NetworkOptions, key: str, build_network: BuildNetwork, problems: Problems) -> None:

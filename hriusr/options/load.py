@@ -80,7 +80,7 @@ def load_options(
         _find_meta_info(options, problems)
         check_degradations(options, problems, is_train=is_train)
         if network_signature is not None:
-            check_network(options, problems, network_signature, known_networks, build_network)
+            check_network(options, problems, network_signature, known_networks, build_network, is_train=is_train)
         check_components(options, problems, components or {})
         check_options(options, problems, is_train=is_train)
     problems.raise_errors(path)

@@ -142,6 +142,43 @@ def test_network_argument_without_default(load):
 
 
 @pytest.mark.parametrize(
+    ("network", "color", "expected"),
+    [
+        ("PlainNet", "y", "(='y') gives 1 channel, but network_g.in_chans (=3, default of PlainNet); set that to 1"),
+        ("PlainNet\n  in_chans: 3", "grey", "(='grey') gives 1 channel, but network_g.in_chans (=3); set that to 1"),
+        (
+            "PlainNet\n  in_chans: 1",
+            "n",
+            "is neither y nor grey and gives RGB's 3 channels, but network_g.in_chans (=1); set",
+        ),
+        (
+            "BareNet\n  num_in_ch: 1\n  num_out_ch: 3",
+            "y",
+            "(='y') gives 1 channel, but network_g.num_out_ch (=3); set that",
+        ),
+    ],
+)
+def test_colours_are_compared_with_the_channels_of_the_network(load, network, color, expected):
+    """One channel against three would train by broadcasting, on a wrong loss."""
+    text = TRAIN_TEXT.replace("    io_backend:", f"    color: {color}\n    io_backend:").replace("PlainNet", network)
+    if "BareNet" in network:
+        text = text.replace("  depths: [2, 2]\n  conv_scale: 1e-2\n", "")
+    message = complaint(load, text=text)
+    assert f"small.yml:{line_of('color', text)}: datasets.train.color {expected}" in message
+    assert f"datasets.val.color {expected}" in message
+    assert "2 problems" in message
+
+
+def test_colours_of_the_network_are_taken(load):
+    load(
+        ("type: PlainNet", "type: PlainNet\n  in_chans: 1"), text=TRAIN_TEXT.replace("    io_", "    color: y\n    io_")
+    )
+    # a test reads no training set
+    test_text = TEST_TEXT.replace("  test_1:", "  train: {name: a, type: PairedImageDataset, color: y}\n  test_1:")
+    load(text=test_text, is_train=False)
+
+
+@pytest.mark.parametrize(
     ("said", "line"),
     [
         ("network_g (PlainNet): depths (=[2, 2]) does not suit upscale (=2)", "  depths"),
