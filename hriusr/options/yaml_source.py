@@ -3,6 +3,7 @@
 A path is the tuple of keys that leads to a value: ("train", "optim_g", "lr").
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path

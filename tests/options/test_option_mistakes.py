@@ -179,6 +179,28 @@ def test_colours_of_the_network_are_taken(load):
 
 
 @pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ("[{gt_size: 64}]", "datasets.train.progressive.0.iter is missing: Steps that are done"),
+        ("[{iter: 1, gt_size: x}]", "datasets.train.progressive.0.gt_size (='x'): must be a whole number"),
+        ("[{iter: 1}, {iter: 2, gt_sise: 64}]", "unknown key 'gt_sise' in datasets.train.progressive.1; did you mean"),
+        ("[5]", "datasets.train.progressive.0 (=5): must be a section"),
+    ],
+)
+def test_mistake_in_a_stage_of_patches_is_named(load, stages, expected):
+    message = complaint(load, ("    gt_size", f"    progressive: {stages}\n    gt_size"), ("print_freq: 10", "print_frq: 1"))
+    assert expected in message
+    assert "print_frq" in message, "the rest is checked too"
+    assert "2 problems" in message
+
+
+def test_misspelt_key_of_a_stage_is_taken_for_its_neighbour(load):
+    message = complaint(load, ("    gt_size", "    progressive: [{iters: 2, gt_size: 65}]\n    gt_size"))
+    assert "unknown key 'iters' in datasets.train.progressive.0; did you mean 'iter'?" in message
+    assert "gt_size (=65) is no multiple of scale" in message
+
+
+@pytest.mark.parametrize(
     ("said", "line"),
     [
         ("network_g (PlainNet): depths (=[2, 2]) does not suit upscale (=2)", "  depths"),
