@@ -30,6 +30,10 @@ def complaint(load, *replacements, **arguments) -> str:
         ("depths: [2, 2]", "depths: [2, x]", "network_g.depths (=[2, 'x']) must be a list of whole numbers"),
         ("conv_scale: 1e-2", "widths: [[2], 2]", "network_g.widths (=[[2], 2]) must be a list of lists of whole num"),
         ("conv_scale: 1e-2", "img_size: big", "network_g.img_size (='big') must be a whole number or a list of whole"),
+        ("num_gpu: 0", "num_gpu: cpu", "num_gpu (='cpu'): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("num_gpu: 0", "num_gpu: -1", "num_gpu (=-1): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("num_gpu: 0", "num_gpu: [0]", "num_gpu (=[0]): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("!!float 1e2", "4:05", "train.total_iter (='4:05'): must be a whole number"),
         ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
         ("model_type: SRModel", "model_type: ESRGANModel", "ESRGANModel is not supported: there is no relativistic"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
@@ -118,6 +122,12 @@ def test_test_file_without_test_set(load):
     assert "there is nothing to test" in complaint(load, text=text, is_train=False)
 
 
+def test_test_file_read_as_a_training_is_taken_for_one(load):
+    message = complaint(load, text=TEST_TEXT)
+    assert message.endswith("is it a test file? Then `hriusr test`, or --test for `options check` and `doctor`")
+    assert "\n" not in message
+
+
 def test_train_without_train_section(load):
     text = TRAIN_TEXT[: TRAIN_TEXT.index("train:\n  ema")] + TRAIN_TEXT[TRAIN_TEXT.index("val:\n  val_freq") :]
     assert "train is missing: the section with total_iter" in complaint(load, text=text)
@@ -188,7 +198,9 @@ def test_colours_of_the_network_are_taken(load):
     ],
 )
 def test_mistake_in_a_stage_of_patches_is_named(load, stages, expected):
-    message = complaint(load, ("    gt_size", f"    progressive: {stages}\n    gt_size"), ("print_freq: 10", "print_frq: 1"))
+    message = complaint(
+        load, ("    gt_size", f"    progressive: {stages}\n    gt_size"), ("print_freq: 10", "print_frq: 1")
+    )
     assert expected in message
     assert "print_frq" in message, "the rest is checked too"
     assert "2 problems" in message
@@ -239,6 +251,8 @@ def test_network_with_wrong_arguments_is_not_built(load):
         ("name: !!python/object/apply:os.getcwd []\n", "small.yml:1: bad YAML: could not determine a constructor"),
         ("1: 2\n", "small.yml:1: the key 1 is read as 1; put it into quotes"),
         ("on: 2\n", "small.yml:1: the key on is read as True; put it into quotes"),
+        ("? [a, b]\n: 2\n", "small.yml:1: a list stands where a key should; write a word"),
+        ("name: a\nscale: 2\x07\n", "small.yml:2: bad YAML: control character #x07; delete it"),
         ("a: &a\n  b: *a\n", "an alias (*name) stands inside the value it names"),
     ],
 )
@@ -312,6 +326,12 @@ def test_refused_dataset_is_one_mistake_not_ten(load):
 
 def test_old_name_still_works(load):
     assert load(("use_hflip: true", "use_flip: false")).datasets["train"].use_hflip is False
+
+
+def test_validation_taken_away_on_the_command_line_is_no_news(load):
+    assert load(overrides=["datasets:val=~"]).run.warnings == ()
+    unset = TRAIN_TEXT[: TRAIN_TEXT.index("  val:")] + TRAIN_TEXT[TRAIN_TEXT.index("network_g:") :]
+    assert "val has no effect: datasets has no entry val" in load(text=unset).run.warnings[0]
 
 
 def test_clean_file_gives_no_warning(load):
