@@ -6,6 +6,7 @@ from option_texts import TRAIN_TEXT, line_of
 from typer.testing import CliRunner
 
 from hriusr.cli import app
+from hriusr.errors import HriusrError
 
 SMALL = "type: HRIUSR\n  embed_dim: 8\n  num_heads: 2\n  window_size: 4\n  low_resolution_depth: 1"
 
@@ -63,3 +64,66 @@ def test_check_takes_networks_that_can_be_built(write, network):
     result = run_cli("options", "check", "small.yml")
     assert result.exit_code == 0, result.output
     assert torch.equal(torch.get_rng_state(), before), "random numbers are those of a run without the check"
+
+
+@pytest.mark.parametrize("command", ["train", "test", "doctor", "options check", "options show"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "small.yml --force_yml a=1 b:c=[1,2]",
+        "small.yml --force_yml a=1 --force_yml b:c=[1,2]",
+        "-opt small.yml --force_yml a=1 b:c=[1,2]",
+        "--force_yml a=1 b:c=[1,2] --opt=small.yml",
+        "--force_yml a=1 b:c=[1,2] small.yml",
+    ],
+)
+def test_commands_take_the_command_line_of_the_scripts(command, words, monkeypatch):
+    seen = {}
+
+    def note(option_file, **arguments):
+        seen.update(arguments, file=str(option_file))
+        raise HriusrError("seen")
+
+    monkeypatch.setattr("hriusr.cli.commands.run_option_file", note)
+    for module in ("options", "doctor"):
+        monkeypatch.setattr(f"hriusr.cli.{module}.load_checked_options", note)
+    result = run_cli(*command.split(), *words.split())
+    assert seen, result.output
+    assert (seen["file"], list(seen["overrides"])) == ("small.yml", ["a=1", "b:c=[1,2]"])
+
+
+def test_test_takes_every_flag_of_its_script(monkeypatch):
+    seen = {}
+    monkeypatch.setattr("hriusr.cli.commands.run_option_file", lambda file, **arguments: seen.update(arguments))
+    result = run_cli("test", "a.yml", "--auto_resume", "--debug", "--launcher", "pytorch")
+    assert result.exit_code == 0, result.output
+    assert seen == {"is_train": False, "overrides": (), "launcher": "pytorch", "auto_resume": True, "debug": True}
+
+
+@pytest.mark.parametrize("words", ["", "a.yml b.yml", "a.yml --force_yml", "a.yml --force_yml a=1 b.yml", "-opt"])
+def test_command_line_without_sense_is_refused(words):
+    result = run_cli("train", *words.split())
+    assert result.exit_code == 2
+    assert not isinstance(result.exception, TypeError)
+    assert "Traceback" not in result.output
+
+
+def test_schema_is_written_whole_or_not_at_all(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    result = run_cli("options", "schema", "-o", str(tmp_path / "file" / "schema.json"))
+    assert result.exit_code == 2, result.output
+    assert "error: cannot write" in result.output
+    result = run_cli("options", "schema", "-o", str(tmp_path / "new" / "schema.json"))
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["schema.json"]
+
+
+def test_degrade_takes_opt_as_the_others_do(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "hriusr.engine.degradation_preview.preview_degradations",
+        lambda picture, output, **arguments: seen.update(arguments, output=output) or (),
+    )
+    result = run_cli("degrade", "a.png", "-o", "folder", "-opt", "real.yml")
+    assert result.exit_code == 0, result.output
+    assert (str(seen["output"]), str(seen["option_file"])) == ("folder", "real.yml")
