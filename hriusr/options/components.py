@@ -83,24 +83,23 @@ def _check_upscale(options: Options, signature: inspect.Signature, problems: Pro
 
 def _check_channels(options: Options, signature: inspect.Signature, problems: Problems, is_train: bool) -> None:
     """Compare with datasets.*.color: what differs may well run, by broadcasting, on a wrong loss."""
-    network = options.network_g
+    network, takes = options.network_g, {}
     for name in filter(signature.parameters.__contains__, _CHANNEL_ARGUMENTS):
         written = (network.model_extra or {}).get(name)
         channels = signature.parameters[name].default if written is None else written
-        for entry, dataset in options.datasets.items():
-            is_one = dataset.color in ("y", "grey")
-            if not isinstance(channels, int) or channels == (1 if is_one else 3) or not is_used(entry, is_train):
-                continue
-            takes = f"network_g.{name} (={channels}{'' if written is not None else f', default of {network.type}'})"
-            if is_one:
-                message = (
-                    f"(={dataset.color!r}) gives 1 channel, but {takes}; set that to 1, or leave color out for RGB"
-                )
-            else:
-                message = (
-                    f"is neither y nor grey and gives RGB's 3 channels, but {takes}; set color: y or grey, or that to 3"
-                )
-            problems.error(("datasets", entry, "color"), f"datasets.{entry}.color {message}")
+        if isinstance(channels, int):
+            default = "" if written is not None else f", default of {network.type}"
+            takes[f"network_g.{name} (={channels}{default})"] = channels
+    for entry, dataset in options.datasets.items():
+        is_one = dataset.color in ("y", "grey")
+        others = " and ".join(words for words, channels in takes.items() if channels != (1 if is_one else 3))
+        if not others or not is_used(entry, is_train):
+            continue
+        if is_one:
+            message = f"(={dataset.color!r}) gives 1 channel, but {others}; set that to 1, or leave color out for RGB"
+        else:
+            message = f"is neither y nor grey and gives RGB's 3 channels, but {others}; set color, or that to 3"
+        problems.error(("datasets", entry, "color"), f"datasets.{entry}.color {message}")
 
 
 def _check_building(network: NetworkOptions, key: str, build_network: BuildNetwork, problems: Problems) -> None:

@@ -162,9 +162,9 @@ def test_network_argument_without_default(load):
             "is neither y nor grey and gives RGB's 3 channels, but network_g.in_chans (=1); set",
         ),
         (
-            "BareNet\n  num_in_ch: 1\n  num_out_ch: 3",
+            "BareNet\n  num_in_ch: 3\n  num_out_ch: 3",
             "y",
-            "(='y') gives 1 channel, but network_g.num_out_ch (=3); set that",
+            "(='y') gives 1 channel, but network_g.num_in_ch (=3) and network_g.num_out_ch (=3); set that",
         ),
     ],
 )
