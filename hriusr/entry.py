@@ -9,9 +9,9 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hriusr.errors import HriusrError, ToldByAnotherError
 
@@ -111,8 +111,28 @@ def load_checked_options(
         launcher=launcher,
         auto_resume=auto_resume,
         debug=debug,
+        build_network=_build_on_trial,
         **registered_components(),
     )
+
+
+def _build_on_trial(network_opt: Mapping[str, Any]) -> None:
+    """Build a network without memory for its weights, leaving the random numbers as they were.
+
+    Raises:
+        OptionsError: values that its constructor refuses.
+    """
+    import torch
+
+    from hriusr.archs.registry import build_network
+
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                build_network(network_opt)
+        except Exception:
+            # some of BasicSR's constructors look into their weights: what they refuse for real counts
+            build_network(network_opt)
 
 
 def run_option_file(option_file: Path, *, is_train: bool, **arguments) -> None:

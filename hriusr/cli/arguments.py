@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from hriusr.errors import OptionsError
 
@@ -25,11 +26,40 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
-OptionFile = Annotated[Path, typer.Argument(metavar="FILE", help="Option file (YAML).", show_default=False)]
+class OptionFileCommand(TyperCommand):
+    """A command with an option file, which takes the command line of train.py too: -opt FILE --force_yml A=1 B=2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave -opt out before the file, and repeat --force_yml before each of its words."""
+        written: list[str] = []
+        is_override = False  # whether the word before is one: another may follow
+        words = iter(args)
+        for word in words:
+            if word == "--force_yml":
+                value = next(words, None)
+                written += [word] if value is None else [word, value]
+                is_override = True
+            elif is_override and "=" in word and not word.startswith("-"):
+                written += ["--force_yml", word]
+            else:
+                is_override = False
+                name, equals, file = word.partition("=")
+                if name not in ("-opt", "--opt"):
+                    written.append(word)
+                elif equals:
+                    written.append(file)
+        return super().parse_args(ctx, written)
+
+
+OptionFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Option file (YAML); -opt FILE is the same.", show_default=False)
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--force_yml", metavar="A:B=C", help="Set an option, e.g. train:total_iter=1000; may be repeated."),
+    typer.Option("--force_yml", metavar="A:B=C", help="Set options: train:total_iter=1000 scale=4."),
 ]
+AutoResume = Annotated[bool, typer.Option("--auto_resume", help="Go on, also with other options.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Log each step, validate and save every 8.")]
 LauncherOption = Annotated[Launcher, typer.Option(help="pytorch under torchrun, slurm under srun.")]
 Settings = Annotated[
     list[str] | None,

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import Launcher, LauncherOption, OptionFile, Overrides
+from hriusr.cli.arguments import (
+    AutoResume,
+    Debug,
+    Launcher,
+    LauncherOption,
+    OptionFile,
+    OptionFileCommand,
+    Overrides,
+)
 from hriusr.cli.attribution import WindowCommand, erf, lam
 from hriusr.cli.convert import convert
 from hriusr.cli.degrade import degrade
@@ -32,7 +40,7 @@ app.command()(upscale)
 app.command()(degrade)
 app.command()(convert)
 app.command()(export)
-app.command()(doctor)
+app.command(cls=OptionFileCommand)(doctor)
 app.command("list")(list_networks)
 app.command()(profile)
 app.command(cls=WindowCommand)(lam)
@@ -56,14 +64,14 @@ def hriusr(
     """Super-resolution with hyperbolic relative imprinting units: prepare data, train, test, upscale."""
 
 
-@app.command()
+@app.command(cls=OptionFileCommand)
 @guarded
 def train(
     option_file: OptionFile,
     force_yml: Overrides = None,
     launcher: LauncherOption = Launcher.none,
-    auto_resume: Annotated[bool, typer.Option("--auto_resume", help="Go on, also with other options.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Log each step, validate and save every 8.")] = False,
+    auto_resume: AutoResume = False,
+    debug: Debug = False,
 ) -> None:
     """Train a network as an option file says; same as python hriusr/train.py -opt FILE."""
     run_option_file(
@@ -76,11 +84,24 @@ def train(
     )
 
 
-@app.command("test")
+@app.command("test", cls=OptionFileCommand)
 @guarded
-def evaluate(option_file: OptionFile, force_yml: Overrides = None, launcher: LauncherOption = Launcher.none) -> None:
+def evaluate(
+    option_file: OptionFile,
+    force_yml: Overrides = None,
+    launcher: LauncherOption = Launcher.none,
+    auto_resume: AutoResume = False,
+    debug: Debug = False,
+) -> None:
     """Test a network as an option file says; same as python hriusr/test.py -opt FILE."""
-    run_option_file(option_file, is_train=False, overrides=force_yml or (), launcher=launcher.value)
+    run_option_file(
+        option_file,
+        is_train=False,
+        overrides=force_yml or (),
+        launcher=launcher.value,
+        auto_resume=auto_resume,
+        debug=debug,
+    )
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ def degrade(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other examples.")] = 0,
     scale: Annotated[int, typer.Option("--scale", "-s", min=1, help="How much smaller; --opt's goes before.")] = 4,
     opt: Annotated[
-        Path | None, typer.Option("--opt", help="Option file whose degradations are shown; default: Real-ESRGAN's.")
+        Path | None,
+        typer.Option("-opt", "--opt", help="Option file whose degradations are shown; default: Real-ESRGAN's."),
     ] = None,
 ) -> None:
     """Spoil a picture by blur, noise and JPEG as a training for real pictures does, and write examples."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import Overrides
+from hriusr.cli.arguments import OptionFile, Overrides
 from hriusr.entry import EXIT_MENDABLE, guarded, load_checked_options
 
 _COLOURS = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": typer.colors.CYAN}
@@ -14,12 +14,7 @@ _COLOURS = {"error": typer.colors.RED, "warning": typer.colors.YELLOW, "note": t
 
 @guarded
 def doctor(
-    option_file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", show_default=False, help="Option file (YAML).")
-    ] = None,
-    opt: Annotated[
-        Path | None, typer.Option("-opt", "--opt", metavar="FILE", help="The same, as train.py has it.")
-    ] = None,
+    option_file: OptionFile,
     force_yml: Overrides = None,
     against: Annotated[
         list[Path] | None,
@@ -37,15 +32,11 @@ def doctor(
     """Look for all that could spoil a run before it starts; writes nothing. Exit status 2: errors."""
     from hriusr.doctor.examine import Extent, examine
     from hriusr.doctor.words import in_words
-    from hriusr.errors import HriusrError
 
-    file = option_file or opt
-    if file is None:
-        raise HriusrError("no option file: hriusr doctor FILE")
     extent = Extent(
         sample=None if full else sample, against=tuple(against or ()), with_step=step, num_processes=processes
     )
-    report = examine(lambda: load_checked_options(file, is_train=not as_test, overrides=force_yml or ()), extent)
+    report = examine(lambda: load_checked_options(option_file, is_train=not as_test, overrides=force_yml or ()), extent)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import OptionFile, Overrides
+from hriusr.cli.arguments import OptionFile, OptionFileCommand, Overrides
 from hriusr.entry import guarded, load_checked_options
 
 options_app = typer.Typer(help="Look at option files without running them.", no_args_is_help=True)
@@ -14,7 +14,7 @@ options_app = typer.Typer(help="Look at option files without running them.", no_
 AsTest = Annotated[bool, typer.Option("--test", help="Read it as test.py does, not as train.py.")]
 
 
-@options_app.command()
+@options_app.command(cls=OptionFileCommand)
 @guarded
 def check(option_file: OptionFile, force_yml: Overrides = None, as_test: AsTest = False) -> None:
     """Say all that is wrong with an option file, without running it."""
@@ -22,7 +22,7 @@ def check(option_file: OptionFile, force_yml: Overrides = None, as_test: AsTest 
     typer.echo(f"{option_file}: ok, {options.name} ({options.network_g.type} x{options.scale})")
 
 
-@options_app.command()
+@options_app.command(cls=OptionFileCommand)
 @guarded
 def show(option_file: OptionFile, force_yml: Overrides = None, as_test: AsTest = False) -> None:
     """Print an option file with its bases merged, overrides applied and defaults filled in."""
@@ -36,12 +36,12 @@ def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: print it.")] = None,
 ) -> None:
     """Write the JSON schema of option files, for editors that complete and check YAML."""
+    from hriusr.atomic_file import write_atomically
     from hriusr.options.json_schema import option_file_schema
 
     text = json.dumps(option_file_schema(), indent=2) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        write_atomically(output, text.encode())
         typer.echo(f"wrote {output}")

@@ -69,11 +69,16 @@ def _check_phases(options: Options, problems: Problems, is_train: bool) -> None:
             )
         elif phase == "train" and entry != "train":
             problems.error(("datasets", entry), f"datasets.{entry}: there is one training set, named train")
+    is_test_file = is_train and "test" in phases and "train" not in options.datasets and options.train is None
     if is_train and "train" not in options.datasets:
-        problems.error(("datasets", "train"), "datasets.train is missing: training needs a training set")
+        hint = "; is it a test file? Then `hriusr test`, or --test for `options check` and `doctor`"
+        problems.error(
+            ("datasets", "train"),
+            f"datasets.train is missing: training needs a training set{hint if is_test_file else ''}",
+        )
     if not is_train and not {"test", "val"} & set(phases):
         problems.error(("datasets",), "datasets has no test_1 (or test, val ...): there is nothing to test")
-    if is_train and options.train is None:
+    if is_train and options.train is None and not is_test_file:
         problems.error(("train",), "train is missing: the section with total_iter, optim_g, scheduler and a loss")
 
 
@@ -146,7 +151,7 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
     entries = [entry for entry in options.datasets if is_used(entry, is_train) and phase_of(entry) != "train"]
     if is_train and options.val is None and entries:
         problems.warn(("datasets", entries[0]), f"{', '.join(entries)} not used: there is no section val")
-    if is_train and options.val is not None and not entries:
+    if is_train and options.val is not None and not entries and not _unset_by_command_line(problems):
         problems.warn(("val",), "val has no effect: datasets has no entry val")
     if options.val is None or not options.val.metrics:
         return
@@ -162,6 +167,15 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
                 f"val.metrics.{label}.crop_border (={metric.crop_border}) differs from scale (={options.scale}): "
                 f"published numbers cut off {published[1]}",
             )
+
+
+def _unset_by_command_line(problems: Problems) -> bool:
+    """Whether --force_yml datasets:val=~ took a validation set away."""
+    return any(
+        path[0] == "datasets" and phase_of(path[1]) == "val" and location.source.startswith("--force_yml")
+        for path, location in problems.document.locations.items()
+        if len(path) == 2
+    )
 
 
 def _check_best_metric(options: Options, entries: list[str], problems: Problems, is_train: bool) -> None:

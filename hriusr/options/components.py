@@ -4,10 +4,12 @@ The option layer imports none of them: whoever loads options passes the signatur
 """
 
 import inspect
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
+from hriusr.errors import OptionsError
+from hriusr.options.checks import is_used
 from hriusr.options.foreign import REFUSED_DATASETS, REFUSED_MODELS
 from hriusr.options.problems import Problems, dotted
 from hriusr.options.schema import MetricOptions, NetworkOptions, Options
@@ -17,9 +19,18 @@ from hriusr.options.train_schema import GANLossOptions, LossOptions
 from hriusr.options.yaml_source import KeyPath
 
 NetworkSignature = Callable[[str], inspect.Signature | None]
+BuildNetwork = Callable[[Mapping[str, Any]], object]
 Components = Mapping[str, Mapping[str, inspect.Signature]]
 
 _UPSCALE_ARGUMENTS = ("upscale", "scale")
+_CHANNEL_ARGUMENTS = ("in_chans", "num_in_ch", "in_channels", "num_out_ch", "out_channels")
+# what an annotation asks for, in words: one of it, several
+_WORDS = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("text", "texts"),
+}
 
 
 def check_network(
@@ -27,8 +38,15 @@ def check_network(
     problems: Problems,
     network_signature: NetworkSignature,
     known_networks: Callable[[], Iterable[str]] | None,
+    build_network: BuildNetwork | None,
+    *,
+    is_train: bool,
 ) -> None:
-    """Check type and arguments of networks, and network_g's upscale; text becomes numbers where it should, in place."""
+    """Check type and arguments of networks, and whether network_g suits scale and colours of the datasets.
+
+    Text becomes numbers where it should, in place. With build_network, networks whose arguments have the right types
+    are built: their constructors check the rest.
+    """
     signatures = {}
     for key in ("network_g", "network_d"):
         network = getattr(options, key)
@@ -38,11 +56,18 @@ def check_network(
         if signature is None:
             known = did_you_mean(network.type, known_networks() if known_networks else [])
             problems.error((key, "type"), f"unknown network {network.type!r}{known}")
-        else:
-            _check_arguments(network, signature, (key,), f"network {network.type}", problems, skip=())
-    network, signature = options.network_g, signatures["network_g"]
-    if signature is None:
-        return
+            continue
+        num_errors = len(problems.errors)
+        _check_arguments(network, signature, (key,), f"network {network.type}", problems, skip=())
+        if build_network is not None and len(problems.errors) == num_errors:
+            _check_building(network, key, build_network, problems)
+    if signatures["network_g"] is not None:
+        _check_upscale(options, signatures["network_g"], problems)
+        _check_channels(options, signatures["network_g"], problems, is_train)
+
+
+def _check_upscale(options: Options, signature: inspect.Signature, problems: Problems) -> None:
+    network = options.network_g
     name = next((name for name in _UPSCALE_ARGUMENTS if name in signature.parameters), None)
     if name is None:
         return
@@ -54,6 +79,41 @@ def check_network(
             ("network_g", name) if written is not None else ("scale",),
             f"scale (={options.scale}) differs from network_g.{name} (={upscale}{default}); make them equal",
         )
+
+
+def _check_channels(options: Options, signature: inspect.Signature, problems: Problems, is_train: bool) -> None:
+    """Compare with datasets.*.color: what differs may well run, by broadcasting, on a wrong loss."""
+    network, takes = options.network_g, {}
+    for name in filter(signature.parameters.__contains__, _CHANNEL_ARGUMENTS):
+        written = (network.model_extra or {}).get(name)
+        channels = signature.parameters[name].default if written is None else written
+        if isinstance(channels, int):
+            default = "" if written is not None else f", default of {network.type}"
+            takes[f"network_g.{name} (={channels}{default})"] = channels
+    for entry, dataset in options.datasets.items():
+        is_one = dataset.color in ("y", "grey")
+        others = " and ".join(words for words, channels in takes.items() if channels != (1 if is_one else 3))
+        if not others or not is_used(entry, is_train):
+            continue
+        if is_one:
+            message = f"(={dataset.color!r}) gives 1 channel, but {others}; set that to 1, or leave color out for RGB"
+        else:
+            message = f"is neither y nor grey and gives RGB's 3 channels, but {others}; set color, or that to 3"
+        problems.error(("datasets", entry, "color"), f"datasets.{entry}.color {message}")
+
+
+def _check_building(network: NetworkOptions, key: str, build_network: BuildNetwork, problems: Problems) -> None:
+    try:
+        build_network(network.model_dump())
+    except OptionsError as error:
+        message = str(error)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:  # of classes that are not ours
+        message = f"{key} ({network.type}): building it fails ({type(error).__name__}: {error}); check the values"
+    else:
+        return
+    named = [(message.find(f" {name} (="), name) for name in network.model_extra or {} if f" {name} (=" in message]
+    # the registry calls every network network_g
+    problems.error((key, min(named)[1]) if named else (key,), message.replace("network_g", key, 1))
 
 
 def check_components(options: Options, problems: Problems, components: Components) -> None:
@@ -146,26 +206,41 @@ def _check_arguments(
 
 def _cast(value: Any, parameter: inspect.Parameter) -> tuple[Any, str]:
     """Read a value as the parameter's type, told by its default and its annotation; say what does not fit."""
-    kind = _kind_of(parameter)
-    if kind is None or value is None:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        # BasicSR's classes have no annotations, and an int default may well take a float there (res_scale=1)
+        annotation = type(parameter.default) if type(parameter.default) in (float, bool, str) else Any
+    if value is None:
         return value, ""
-    if kind is bool:
-        return value, "" if isinstance(value, bool) else "must be true or false"
-    if kind is str:
-        return value, "" if isinstance(value, str) else "must be text"
+    read, fits = _read_as(value, annotation)
+    return (read, "") if fits else (value, f"must be {_in_words(annotation)}")
+
+
+def _read_as(value: Any, annotation: Any) -> tuple[Any, bool]:
+    """Turn text into numbers where the annotation asks for some; tell whether the value fits. Others fit always."""
+    choices = get_args(annotation)
+    if get_origin(annotation) in (Union, UnionType):
+        tried = [_read_as(value, choice) for choice in choices]
+        return next((item for item in tried if item[1]), (value, False))
+    if get_origin(annotation) in (list, tuple, Sequence):
+        if not isinstance(value, (list, tuple)):
+            return value, False
+        items = [_read_as(item, choices[0]) for item in value]
+        return [item for item, _ in items], all(fits for _, fits in items)
+    if annotation in (bool, str, NoneType):
+        return value, isinstance(value, annotation)
+    if annotation not in (int, float):
+        return value, True
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return value, "must be a number"
-    number = as_integer(value) if kind is int else as_number(value)
-    if isinstance(number, str) or (kind is int and not isinstance(number, int)):
-        return value, f"must be {'a whole number' if kind is int else 'a number'}"
-    return number, ""
+        return value, False
+    number = as_integer(value) if annotation is int else as_number(value)
+    return number, isinstance(number, (int, annotation))
 
 
-def _kind_of(parameter: inspect.Parameter) -> type | None:
-    """Tell int, float, bool or str from the annotation or, without one, from a float, bool or str default."""
-    if parameter.annotation is not parameter.empty:
-        words = set(re.findall(r"\w+", inspect.formatannotation(parameter.annotation))) - {"None", "Optional", "typing"}
-        kinds = {"int": int, "float": float, "bool": bool, "str": str}
-        return kinds.get(words.pop()) if len(words) == 1 else None
-    # BasicSR's classes have no annotations, and an int default may well take a float there (res_scale=1)
-    return type(parameter.default) if type(parameter.default) in (float, bool, str) else None
+def _in_words(annotation: Any, *, several: bool = False) -> str:
+    choices = [choice for choice in get_args(annotation) if choice not in (NoneType, Ellipsis)]
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_in_words(choice, several=several) for choice in choices)
+    if get_origin(annotation) in (list, tuple, Sequence):
+        return f"{'lists' if several else 'a list'} of {_in_words(choices[0], several=True)}"
+    return _WORDS.get(annotation, ("a value", "values"))[several]

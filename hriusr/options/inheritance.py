@@ -35,18 +35,20 @@ def read_with_bases(path: Path) -> Document:
 
 
 def _read(path: Path, heirs: tuple[Path, ...]) -> Document:
-    real_path = path.resolve()
-    if real_path in heirs:
-        chain = [*heirs[heirs.index(real_path) :], real_path]
-        raise OptionsError(f"base: goes in a circle: {' -> '.join(item.name for item in chain)}")
+    lineage = (*heirs, path.resolve())
     document = read_document(path)
     base_names = document.values.pop("base", None)
     merged = Document({})
-    for base_name in _base_list(base_names, document):
+    for index, base_name in enumerate(_base_list(base_names, document)):
         base_path = path.parent / Path(base_name).expanduser()
         if not base_path.is_file():
             raise OptionsError(f"{document.locate(('base',))}: base {base_name!r} does not exist: no {base_path}")
-        base = _read(base_path, (*heirs, real_path))
+        real_path = base_path.resolve()
+        if real_path in lineage:
+            chain = [*lineage[lineage.index(real_path) :], real_path]
+            place = document.locate(("base", index))
+            raise OptionsError(f"{place}: base goes in a circle: {' -> '.join(item.name for item in chain)}")
+        base = _read(base_path, lineage)
         base.values.pop("name", None)
         _overlay(merged, base)
     _overlay(merged, document)

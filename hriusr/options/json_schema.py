@@ -5,14 +5,40 @@ In VS Code (YAML extension): `# yaml-language-server: $schema=../schema.json` as
 
 from typing import Any
 
+from hriusr.options.foreign import IGNORED, RENAMED
 from hriusr.options.schema import Options
 
 
 def option_file_schema() -> dict[str, Any]:
-    """Return the schema; no key is required in it, since a file may inherit every key by `base:`."""
+    """Return the schema: what a file may hold, also by itself, without its bases.
+
+    No key is required in it, since a file may inherit every key by `base:`; a dataset may be unset; keys of BasicSR
+    and HAT that are read as others or ignored are there, as deprecated.
+    """
     schema = Options.model_json_schema()
     _drop_required(schema)
+    datasets = schema["properties"]["datasets"]
+    datasets["additionalProperties"] = {"anyOf": [datasets["additionalProperties"], {"type": "null"}]}
+    for pattern, reason in IGNORED.items():
+        *section, key = pattern.split(".")
+        _properties_at(schema, section)[key] = {"description": f"Ignored: {reason}.", "deprecated": True}
+    for pattern, new_key in RENAMED.items():
+        *section, key = pattern.split(".")
+        properties = _properties_at(schema, section)
+        old_key = {"description": f"Old name of {new_key}.", "deprecated": True}
+        properties[key] = {**properties[new_key], **old_key}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _properties_at(schema: dict[str, Any], section: list[str]) -> dict[str, Any]:
+    """Return the keys of a section; * stands for every entry of a mapping."""
+    node = schema
+    for name in section:
+        node = node["additionalProperties"] if name == "*" else node["properties"][name]
+        node = next((choice for choice in node.get("anyOf", ()) if "$ref" in choice), node)
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node["properties"]
 
 
 def _drop_required(node: Any) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from hriusr.errors import OptionsError
 from hriusr.options.checks import check_options
-from hriusr.options.components import Components, NetworkSignature, check_components, check_network
+from hriusr.options.components import BuildNetwork, Components, NetworkSignature, check_components, check_network
 from hriusr.options.degradation_checks import check_degradations
 from hriusr.options.foreign import drop_keys_of_refused_datasets, take_out_foreign_keys
 from hriusr.options.inheritance import read_with_bases
@@ -40,6 +40,7 @@ def load_options(
     overrides: Iterable[str] = (),
     network_signature: NetworkSignature | None = None,
     known_networks: Callable[[], Iterable[str]] | None = None,
+    build_network: BuildNetwork | None = None,
     components: Components | None = None,
     debug: bool = False,
     auto_resume: bool = False,
@@ -53,6 +54,7 @@ def load_options(
         overrides: --force_yml's "section:key=value".
         network_signature: type name -> constructor's signature, None where unknown; without it no check of network_g.
         known_networks: names for "did you mean".
+        build_network: type and arguments -> network, or OptionsError; without it constructors do not check values.
         components: "model", "dataset", "loss", "metric" -> name -> signature; a kind left out is not checked.
         debug: BasicSR's --debug: name starts with debug_, every 8 iterations validation and checkpoint, no TensorBoard.
         auto_resume: go on from the newest training state, whatever its options.
@@ -78,7 +80,7 @@ def load_options(
         _find_meta_info(options, problems)
         check_degradations(options, problems, is_train=is_train)
         if network_signature is not None:
-            check_network(options, problems, network_signature, known_networks)
+            check_network(options, problems, network_signature, known_networks, build_network, is_train=is_train)
         check_components(options, problems, components or {})
         check_options(options, problems, is_train=is_train)
     problems.raise_errors(path)

@@ -19,7 +19,8 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> None:
         overrides: texts "section:key=value"; a number as section counts the items of a list, from 0.
 
     Raises:
-        OptionsError: no "=", an empty key, a value that is no YAML, or a path through something that holds no keys.
+        OptionsError: no "=", an empty key, keys set apart by dots, `base`, a value that is no YAML, or a path through
+            something that holds no keys.
     """
     for override in overrides:
         source = f"--force_yml {override}"
@@ -27,6 +28,12 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> None:
         keys = tuple(key.strip() for key in path_text.split(":"))
         if not equals or not all(keys):
             raise OptionsError(f"{source}: write it as section:key=value, for example train:total_iter=1000")
+        if "." in keys[0]:
+            raise OptionsError(
+                f"{source}: keys are set apart by colons; write {path_text.replace('.', ':')}={value_text}"
+            )
+        if keys[0] == "base":
+            raise OptionsError(f"{source}: bases are read before this; write `base:` in the option file")
         _set(document, keys, parse_scalar(value_text.strip(), source), source)
 
 

@@ -96,13 +96,14 @@ def note_validation_errors(
             if isinstance(section, dict) and path[-1] in section:
                 continue
             problems.error(path, _missing_key(path, schema))
-            problems.taken_out.add(path[:-1] or path)
-            _take_out(values, path[:-1])
+            at_fault = _out_of_lists(path[:-1], values)
+            problems.taken_out.add(at_fault or path)
+            _take_out(values, at_fault)
         else:
             problems.error(path, _wrong_value(path, detail["input"], detail["msg"]))
-            in_list = isinstance(_value_at(values, path[:-1]), list)
-            problems.taken_out.add(path[:-1] if in_list else path)
-            _take_out(values, path[:-1] if in_list else path)
+            at_fault = _out_of_lists(path, values)
+            problems.taken_out.add(at_fault)
+            _take_out(values, at_fault)
 
 
 def dotted(path: tuple[Any, ...]) -> str:
@@ -111,12 +112,12 @@ def dotted(path: tuple[Any, ...]) -> str:
 
 
 def all_keys(model: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Yield the path of every key a schema knows; * stands for a key that users choose."""
+    """Yield the path of every key a schema knows; * stands for a key that users choose, or an item of a list."""
     for name, field_info in model.model_fields.items():
         yield (*path, name)
-        inner, is_mapping = _model_of(field_info.annotation)
+        inner, has_items = _model_of(field_info.annotation)
         if inner is not None:
-            yield from all_keys(inner, (*path, name, "*") if is_mapping else (*path, name))
+            yield from all_keys(inner, (*path, name, "*") if has_items else (*path, name))
 
 
 def _unknown_key(path: KeyPath, schema: type[BaseModel]) -> str:
@@ -178,6 +179,13 @@ def _value_at(values: Any, path: KeyPath) -> Any:
     return values
 
 
+def _out_of_lists(path: KeyPath, values: Any) -> KeyPath:
+    """Return the path or, for an item of a list, that of the list."""
+    while path and isinstance(_value_at(values, path[:-1]), list):
+        path = path[:-1]
+    return path
+
+
 def _take_out(values: dict[str, Any], path: KeyPath) -> None:
     holder = _value_at(values, path[:-1]) if path else None
     if isinstance(holder, dict):
@@ -190,21 +198,21 @@ def _fields_at(schema: type[BaseModel], section: tuple[str, ...]) -> dict[str, A
     while keys and model is not None:
         name = keys.pop(0)
         field_info = model.model_fields.get(name)
-        model, is_mapping = _model_of(field_info.annotation) if field_info else (None, False)
-        if is_mapping and keys:
+        model, has_items = _model_of(field_info.annotation) if field_info else (None, False)
+        if has_items and keys:
             keys.pop(0)
     return dict(model.model_fields) if model else {}
 
 
 def _model_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """Return the section a field holds, if any, and whether it holds a mapping of such sections."""
+    """Return the section a field holds, if any, and whether it holds a mapping or a list of such sections."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     if get_origin(annotation) in (Union, UnionType):
         found = [_model_of(branch) for branch in get_args(annotation)]
         return next((item for item in found if item[0] is not None), (None, False))
-    if get_origin(annotation) is dict:
-        return _model_of(get_args(annotation)[1])[0], True
+    if get_origin(annotation) in (dict, list):
+        return _model_of(get_args(annotation)[-1])[0], True
     return None, False
 
 

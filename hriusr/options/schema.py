@@ -13,7 +13,7 @@ from hriusr.options.basicsr_form import basicsr_form
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.degradation_schema import DegradationOptions
 from hriusr.options.run_context import RunContext
-from hriusr.options.section import NaturalNumber, PositiveInteger, Section
+from hriusr.options.section import NaturalNumber, PositiveInteger, Section, as_integer
 from hriusr.options.train_schema import TrainOptions
 
 
@@ -181,6 +181,14 @@ class Options(DegradationOptions):
         if not name.strip() or name in (".", "..") or set(name) & set('/\\:*?"<>|\0'):
             raise ValueError('it names a folder: no / \\ : * ? " < > | and not empty')
         return name
+
+    @field_validator("num_gpu", mode="before")
+    @classmethod
+    def _number_of_gpus(cls, value: Any) -> Any:
+        number = as_integer(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+        if value != "auto" and not (isinstance(number, int) and number >= 0):
+            raise ValueError("must be auto (all visible GPUs), 0 (the CPU) or a number of GPUs")
+        return value
 
     @property
     def run(self) -> RunContext:

@@ -43,6 +43,16 @@ class Document:
         return self.locations[keys]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML speaks it, but for 4:05: that is text, no number to base 60."""
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        """Return the tag of a node."""
+        tag = super().resolve(kind, value, implicit)
+        is_base_60 = tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float") and ":" in value
+        return self.DEFAULT_SCALAR_TAG if is_base_60 else tag
+
+
 def read_document(path: Path) -> Document:
     """Read an option file.
 
@@ -56,7 +66,11 @@ def read_document(path: Path) -> Document:
         OptionsError: missing or unreadable file, bad YAML (with its line), no mapping, a key twice.
     """
     text = _read_text(path)
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise OptionsError(f"{path}:{line}: bad YAML: control character #x{error.character:02x}; delete it") from error
     try:
         root = loader.get_single_node()
         if root is None:
@@ -85,9 +99,13 @@ def parse_scalar(text: str, source: str) -> Any:
         OptionsError: the text is no YAML.
     """
     try:
-        return yaml.safe_load(text)
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
         raise OptionsError(f"{source}: {text!r} is no YAML value: {problem}") from error
 
 
@@ -140,6 +158,12 @@ def _keys_twice(node: yaml.Node, path: Path) -> Iterator[str]:
         seen[key.value] = (key, value)
 
 
+def _wrong_key(key: yaml.Node, name: Any) -> str:
+    if isinstance(key, yaml.ScalarNode):
+        return f"the key {key.value} is read as {name!r}; put it into quotes"
+    return f"a {'list' if isinstance(key, yaml.SequenceNode) else 'mapping'} stands where a key should; write a word"
+
+
 def _walk(loader: yaml.SafeLoader, node: yaml.Node, path: Path, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
     """Yield the path and line of every key; an item of a list has the line of the item."""
     if isinstance(node, yaml.SequenceNode):
@@ -153,6 +177,6 @@ def _walk(loader: yaml.SafeLoader, node: yaml.Node, path: Path, keys: KeyPath = 
         name = loader.construct_object(key)
         line = key.start_mark.line + 1
         if not isinstance(name, str):
-            raise OptionsError(f"{path}:{line}: the key {key.value} is read as {name!r}; put it into quotes")
+            raise OptionsError(f"{path}:{line}: {_wrong_key(key, name)}")
         yield (*keys, name), line
         yield from _walk(loader, value, path, (*keys, name))

@@ -191,7 +191,7 @@ def test_command_ends_with_0_or_2_and_speaks_json(workplace):
 
 
 def test_mistakes_in_the_file_are_findings_each_with_its_line(workplace):
-    Path("small.yml").write_text(Path("small.yml").read_text().replace("gt_size: 64", "gt_sise: 64\n    colour: y"))
+    Path("small.yml").write_text(Path("small.yml").read_text().replace("gt_size: 64", "gt_sise: 64\n    colour: n"))
     result = CliRunner().invoke(app, ["doctor", "small.yml", "--json"])
     assert result.exit_code == 2
     findings = json.loads(result.stdout)["findings"]

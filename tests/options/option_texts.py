@@ -1,6 +1,7 @@
 """A small train and a small test file in BasicSR's keys, and stand-ins for what is registered."""
 
 import inspect
+from collections.abc import Sequence
 
 TRAIN_TEXT = """\
 name: small
@@ -120,7 +121,15 @@ val:
 class PlainNet:
     """Stands for a registered network of ours: annotated."""
 
-    def __init__(self, upscale: int = 4, in_chans: int = 3, depths: tuple[int, ...] = (2,), conv_scale: float = 0.1):
+    def __init__(
+        self,
+        upscale: int = 4,
+        in_chans: int = 3,
+        depths: tuple[int, ...] = (2,),
+        conv_scale: float = 0.1,
+        widths: Sequence[Sequence[int]] = ((4,),),
+        img_size: int | Sequence[int] = 64,
+    ):
         pass
 
 

@@ -63,10 +63,12 @@ def test_other_type_takes_no_arguments_from_the_base(load_child):
 
 
 def test_circle_is_refused(load_child):
-    with pytest.raises(OptionsError, match=r"circle: child.yml -> other.yml -> child.yml"):
-        load_child("base: other.yml\n", other="base: child.yml\n")
-    with pytest.raises(OptionsError, match=r"circle: child.yml -> child.yml"):
-        load_child("base: child.yml\n")
+    with pytest.raises(
+        OptionsError, match=r"conf/other.yml:2: base goes in a circle: child.yml -> other.yml -> child.yml"
+    ):
+        load_child("base: other.yml\n", other="\nbase: child.yml\n")
+    with pytest.raises(OptionsError, match=r"conf/child.yml:3: base goes in a circle: child.yml -> child.yml"):
+        load_child("base:\n  - parent.yml\n  - child.yml\n")
 
 
 def test_base_that_is_not_there(load_child):
@@ -104,7 +106,7 @@ def test_override_that_mends_the_parents_mistake_counts(load_child):
         ("val:suffix=12", lambda options: options.val.suffix == "12"),
         ("val:save_img=True", lambda options: options.val.save_img is True),
         ("tile:tile_size=64", lambda options: options.tile.tile_size == 64),
-        ("network_g:in_chans=1", lambda options: options.network_g.in_chans == 1),
+        ("network_g:img_size=1", lambda options: options.network_g.img_size == 1),
         ("name=__import__('os')", lambda options: options.name == "__import__('os')"),
     ],
 )
@@ -121,6 +123,10 @@ def test_override(load, override, read):
         ),
         ("network_g:width=5", "--force_yml network_g:width=5: network PlainNet has no argument 'width'"),
         ("train:total_iter=many", "train.total_iter (='many'): must be a whole number"),
+        ("train:total_iter=4:5", "train.total_iter (='4:5'): must be a whole number"),
+        ("train.total_iter=5", "keys are set apart by colons; write train:total_iter=5"),
+        ("base=x.yml", "--force_yml base=x.yml: bases are read before this; write `base:` in the option file"),
+        ("name=\x07", "'\\x07' is no YAML value: special characters are not allowed"),
         ("train:total_iter", "write it as section:key=value"),
         ("=5", "write it as section:key=value"),
         ("scale:x=5", "'x' leads nowhere, what is left of it is 2"),

@@ -38,9 +38,11 @@ def test_fraction_where_an_integer_is_wanted_is_refused(load):
 
 
 def test_network_arguments_are_cast_by_the_signature(load):
-    network = load(("depths: [2, 2]", "depths: [2, 2]\n  in_chans: 3.0")).network_g
+    network = load(("depths: [2, 2]", "depths: [2, 2e0, !!float 3]\n  in_chans: 3.0")).network_g
     assert network.conv_scale == 0.01
     assert isinstance(network.in_chans, int)
+    assert network.depths == [2, 2, 3]
+    assert all(isinstance(depth, int) for depth in network.depths)
 
 
 def test_train_options_in_basicsr_form(load, workplace):

@@ -26,6 +26,14 @@ def complaint(load, *replacements, **arguments) -> str:
         ("conv_scale: 1e-2", "conv_scal: 1e-2", "network PlainNet has no argument 'conv_scal'; did you mean"),
         ("conv_scale: 1e-2", "conv_scale: small", "network_g.conv_scale (='small') must be a number"),
         ("conv_scale: 1e-2", "in_chans: 3.5", "network_g.in_chans (=3.5) must be a whole number"),
+        ("depths: [2, 2]", "depths: 2", "network_g.depths (=2) must be a list of whole numbers"),
+        ("depths: [2, 2]", "depths: [2, x]", "network_g.depths (=[2, 'x']) must be a list of whole numbers"),
+        ("conv_scale: 1e-2", "widths: [[2], 2]", "network_g.widths (=[[2], 2]) must be a list of lists of whole num"),
+        ("conv_scale: 1e-2", "img_size: big", "network_g.img_size (='big') must be a whole number or a list of whole"),
+        ("num_gpu: 0", "num_gpu: cpu", "num_gpu (='cpu'): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("num_gpu: 0", "num_gpu: -1", "num_gpu (=-1): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("num_gpu: 0", "num_gpu: [0]", "num_gpu (=[0]): must be auto (all visible GPUs), 0 (the CPU) or a number"),
+        ("!!float 1e2", "4:05", "train.total_iter (='4:05'): must be a whole number"),
         ("model_type: SRModel", "model_type: SRModle", "unknown model_type 'SRModle'; did you mean 'SRModel'?"),
         ("model_type: SRModel", "model_type: ESRGANModel", "ESRGANModel is not supported: there is no relativistic"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
@@ -117,6 +125,12 @@ def test_test_file_without_test_set(load):
     assert "there is nothing to test" in complaint(load, text=text, is_train=False)
 
 
+def test_test_file_read_as_a_training_is_taken_for_one(load):
+    message = complaint(load, text=TEST_TEXT)
+    assert message.endswith("is it a test file? Then `hriusr test`, or --test for `options check` and `doctor`")
+    assert "\n" not in message
+
+
 def test_train_without_train_section(load):
     text = TRAIN_TEXT[: TRAIN_TEXT.index("train:\n  ema")] + TRAIN_TEXT[TRAIN_TEXT.index("val:\n  val_freq") :]
     assert "train is missing: the section with total_iter" in complaint(load, text=text)
@@ -141,6 +155,94 @@ def test_network_argument_without_default(load):
 
 
 @pytest.mark.parametrize(
+    ("network", "color", "expected"),
+    [
+        ("PlainNet", "y", "(='y') gives 1 channel, but network_g.in_chans (=3, default of PlainNet); set that to 1"),
+        ("PlainNet\n  in_chans: 3", "grey", "(='grey') gives 1 channel, but network_g.in_chans (=3); set that to 1"),
+        (
+            "PlainNet\n  in_chans: 1",
+            "n",
+            "is neither y nor grey and gives RGB's 3 channels, but network_g.in_chans (=1); set",
+        ),
+        (
+            "BareNet\n  num_in_ch: 3\n  num_out_ch: 3",
+            "y",
+            "(='y') gives 1 channel, but network_g.num_in_ch (=3) and network_g.num_out_ch (=3); set that",
+        ),
+    ],
+)
+def test_colours_are_compared_with_the_channels_of_the_network(load, network, color, expected):
+    """One channel against three would train by broadcasting, on a wrong loss."""
+    text = TRAIN_TEXT.replace("    io_backend:", f"    color: {color}\n    io_backend:").replace("PlainNet", network)
+    if "BareNet" in network:
+        text = text.replace("  depths: [2, 2]\n  conv_scale: 1e-2\n", "")
+    message = complaint(load, text=text)
+    assert f"small.yml:{line_of('color', text)}: datasets.train.color {expected}" in message
+    assert f"datasets.val.color {expected}" in message
+    assert "2 problems" in message
+
+
+def test_colours_of_the_network_are_taken(load):
+    load(
+        ("type: PlainNet", "type: PlainNet\n  in_chans: 1"), text=TRAIN_TEXT.replace("    io_", "    color: y\n    io_")
+    )
+    # a test reads no training set
+    test_text = TEST_TEXT.replace("  test_1:", "  train: {name: a, type: PairedImageDataset, color: y}\n  test_1:")
+    load(text=test_text, is_train=False)
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ("[{gt_size: 64}]", "datasets.train.progressive.0.iter is missing: Steps that are done"),
+        ("[{iter: 1, gt_size: x}]", "datasets.train.progressive.0.gt_size (='x'): must be a whole number"),
+        ("[{iter: 1}, {iter: 2, gt_sise: 64}]", "unknown key 'gt_sise' in datasets.train.progressive.1; did you mean"),
+        ("[5]", "datasets.train.progressive.0 (=5): must be a section"),
+    ],
+)
+def test_mistake_in_a_stage_of_patches_is_named(load, stages, expected):
+    message = complaint(
+        load, ("    gt_size", f"    progressive: {stages}\n    gt_size"), ("print_freq: 10", "print_frq: 1")
+    )
+    assert expected in message
+    assert "print_frq" in message, "the rest is checked too"
+    assert "2 problems" in message
+
+
+def test_misspelt_key_of_a_stage_is_taken_for_its_neighbour(load):
+    message = complaint(load, ("    gt_size", "    progressive: [{iters: 2, gt_size: 65}]\n    gt_size"))
+    assert "unknown key 'iters' in datasets.train.progressive.0; did you mean 'iter'?" in message
+    assert "gt_size (=65) is no multiple of scale" in message
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("network_g (PlainNet): depths (=[2, 2]) does not suit upscale (=2)", "  depths"),
+        ("network_g (PlainNet): too large", "network_g"),
+    ],
+)
+def test_what_a_constructor_refuses_has_its_line(load, said, line):
+    def build(network_opt):
+        assert network_opt == {"type": "PlainNet", "upscale": 2, "depths": [2, 2], "conv_scale": 0.01}
+        raise OptionsError(said)
+
+    assert complaint(load, build_network=build) == f"small.yml:{line_of(line)}: {said}"
+
+
+def test_what_a_foreign_constructor_does_not_foresee_is_one_line(load):
+    def build(network_opt):
+        return network_opt["depths"][2]
+
+    message = complaint(load, build_network=build)
+    assert message.startswith(f"small.yml:{line_of('network_g')}: network_g (PlainNet): building it fails (IndexError")
+
+
+def test_network_with_wrong_arguments_is_not_built(load):
+    complaint(load, ("depths: [2, 2]", "depths: 2"), build_network=lambda network_opt: pytest.fail("built"))
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", "small.yml: the file is empty"),
@@ -152,6 +254,8 @@ def test_network_argument_without_default(load):
         ("name: !!python/object/apply:os.getcwd []\n", "small.yml:1: bad YAML: could not determine a constructor"),
         ("1: 2\n", "small.yml:1: the key 1 is read as 1; put it into quotes"),
         ("on: 2\n", "small.yml:1: the key on is read as True; put it into quotes"),
+        ("? [a, b]\n: 2\n", "small.yml:1: a list stands where a key should; write a word"),
+        ("name: a\nscale: 2\x07\n", "small.yml:2: bad YAML: control character #x07; delete it"),
         ("a: &a\n  b: *a\n", "an alias (*name) stands inside the value it names"),
     ],
 )
@@ -225,6 +329,12 @@ def test_refused_dataset_is_one_mistake_not_ten(load):
 
 def test_old_name_still_works(load):
     assert load(("use_hflip: true", "use_flip: false")).datasets["train"].use_hflip is False
+
+
+def test_validation_taken_away_on_the_command_line_is_no_news(load):
+    assert load(overrides=["datasets:val=~"]).run.warnings == ()
+    unset = TRAIN_TEXT[: TRAIN_TEXT.index("  val:")] + TRAIN_TEXT[TRAIN_TEXT.index("network_g:") :]
+    assert "val has no effect: datasets has no entry val" in load(text=unset).run.warnings[0]
 
 
 def test_clean_file_gives_no_warning(load):

@@ -1,5 +1,6 @@
 """The schema itself: every field is documented, and editors get all of it."""
 
+from hriusr.options.foreign import IGNORED, RENAMED
 from hriusr.options.json_schema import option_file_schema
 from hriusr.options.schema import Options
 
@@ -25,6 +26,16 @@ def test_unknown_keys_are_wrong_in_editors_too():
 def test_no_key_is_required_since_a_base_may_hold_it():
     for section in _sections(option_file_schema()):
         assert not isinstance(section.get("required"), list)
+
+
+def test_editors_take_what_is_loaded_with_a_warning_or_unset():
+    schema = option_file_schema()
+    sections = {"datasets": "DatasetOptions", "path": "PathOptions", "train": "TrainOptions", "val": "ValOptions"}
+    for pattern in (*IGNORED, *RENAMED):
+        name, *_, key = pattern.split(".")
+        assert schema["$defs"][sections[name]]["properties"][key]["deprecated"], pattern
+    assert schema["$defs"]["DatasetOptions"]["properties"]["use_flip"]["type"] == "boolean"
+    assert {"type": "null"} in schema["properties"]["datasets"]["additionalProperties"]["anyOf"]
 
 
 def test_options_pass_their_own_checks(load):
