@@ -14,7 +14,7 @@ import numpy as np
 from hriusr.data.dataset_options import uses_lmdb
 from hriusr.data.lmdb_store import lmdb_num_entries
 from hriusr.data.prepare_jobs import run_job
-from hriusr.doctor.findings import Level, Report, collected_warnings
+from hriusr.doctor.findings import Level, Report, collected_warnings, remedy_apart
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.low_resolution import ALIKE, EXACT, RELATED
 from hriusr.doctor.picture_facts import Item, PictureFacts, Source, glance, look_at
@@ -119,17 +119,6 @@ def _build(entry: str, dataset_opt: Mapping[str, Any], report: Report) -> Any:
             )
         except HriusrError:
             return None
-
-
-def remedy_apart(message: str) -> tuple[str, str]:
-    """Cut an error's message at its first `; ` or `: ` outside of brackets: what is wrong, and what to do."""
-    for separator in ("; ", ": "):
-        depth = 0
-        for place, letter in enumerate(message):
-            depth += (letter in "([{") - (letter in ")]}")
-            if depth == 0 and message.startswith(separator, place):
-                return message[:place], message[place + len(separator) :]
-    return message, ""
 
 
 def _items(dataset: Any, dataset_opt: Mapping[str, Any]) -> list[Item]:

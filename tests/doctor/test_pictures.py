@@ -10,7 +10,7 @@ import pytest
 from hriusr.data.image_io import encode_image, read_image, write_image
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.matlab_resize import downsample
-from hriusr.doctor.pictures import remedy_apart
+from hriusr.doctor.findings import remedy_apart
 
 GT, LQ = Path("train/gt/coffee.png"), Path("train/lq/coffee.png")
 
