@@ -42,6 +42,8 @@ def doctor(
     file = option_file or opt
     if file is None:
         raise HriusrError("no option file: hriusr doctor FILE")
+    if option_file and opt:
+        raise HriusrError(f"two option files, {option_file} and -opt {opt}: give one")
     extent = Extent(
         sample=None if full else sample, against=tuple(against or ()), with_step=step, num_processes=processes
     )

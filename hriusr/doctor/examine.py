@@ -18,6 +18,7 @@ from hriusr.doctor.findings import Report, collected_warnings
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.leaks import note_duplicates, note_leaks
 from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder
+from hriusr.doctor.run_folders import check_folders
 from hriusr.doctor.schedule import check_schedule
 from hriusr.doctor.trial import full_step_seconds, measure_data, try_steps, try_validation
 from hriusr.engine.build import build_dataset, build_model
@@ -71,6 +72,7 @@ def examine(load: Callable[[], Options], extent: Extent) -> Report:
             _try_test(opt, audits, report)
     elif extent.with_step:
         report.add("note", "network_g", "no step was tried: mend the errors first, then run the doctor again")
+    check_folders(opt, report)
     return report
 
 
@@ -82,7 +84,9 @@ def _load(load: Callable[[], Options], report: Report) -> Options | None:
             heading, *problems = str(error).split("\n")
             for problem in problems or [heading]:
                 place, _, message = problem.strip().partition(": ")
-                report.add("error", place, message or place)
+                if not message:
+                    place, message = "option file", problem.removeprefix("option file ")
+                report.add("error", place, message)
             return None
     for warning in options.run.warnings:
         place, _, message = warning.partition(": ")

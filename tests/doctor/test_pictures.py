@@ -112,6 +112,19 @@ def test_wrong_scale_is_answered_with_the_right_one(diagnose):
     assert "set scale: 4" in of_level(diagnose(), "error")[0].remedy
 
 
+def test_exchanged_folders_are_recognised(diagnose):
+    swapped = ("datasets:train:dataroot_gt=train/lq", "datasets:train:dataroot_lq=train/gt")
+    (finding,) = of_level(diagnose(*swapped), "error")
+    assert "lq 192x192, gt 96x96): dataroot_gt and dataroot_lq seem to be swapped" in finding.message
+    assert "prepare" not in finding.remedy
+    assert len(finding.examples) == 4
+
+
+def test_no_bar_is_shown_over_nothing(diagnose, capsys):
+    diagnose(progress=True)
+    assert "sizes" not in capsys.readouterr().err
+
+
 def test_database_with_fewer_pictures_than_it_lists_is_an_error(diagnose, part):
     for name, shrink, held in (("gt", 1, 2), ("lq", 2, 2), ("lq_short", 2, 1)):
         pictures = [(key, downsample(part(key), shrink)) for key in ("coffee", "rocket")[:held]]

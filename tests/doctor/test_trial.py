@@ -1,6 +1,7 @@
 """One step and one validation for real, and what follows for memory, speed and disk."""
 
 import json
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -215,6 +216,24 @@ def test_disk_that_is_too_small_is_an_error(small, monkeypatch):
     assert report.measured["disk"]["checkpoints"] == 2
 
 
+def test_file_in_the_way_of_the_runs_folder_is_an_error(diagnose):
+    Path("experiments").write_text("")
+    (finding,) = [finding for finding in diagnose().findings if finding.level == "error"]
+    assert finding.place == str(Path("experiments").absolute())
+    assert "is no folder" in finding.message
+
+
+@pytest.mark.parametrize("closed", [".", "experiments", "experiments/small"])
+def test_folder_that_must_not_be_written_is_an_error(diagnose, monkeypatch, workplace, closed):
+    Path("experiments/small").mkdir(parents=True)
+    folder, access = (workplace / closed).resolve(), os.access
+    # root may write anywhere: permissions alone would not show it
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    found = [finding for finding in diagnose("logger:use_tb_logger=true").findings if finding.level == "error"]
+    assert [finding.place for finding in found] == [str(folder)]
+    assert "must not be written" in found[0].message
+
+
 def test_prediction_from_two_sizes_is_a_line_through_both(small, monkeypatch):
     model, _ = small()
     monkeypatch.setattr(trial, "_measured_step", lambda model, batch, size: (0.1 + 0.3 * size, 1000 + 200 * size))
@@ -244,6 +263,19 @@ def test_command_ends_with_0_or_2_and_speaks_json(workplace):
     assert [finding["examples"] for finding in report["findings"] if finding["level"] == "error"] == [
         ["train/gt/coffee.png"]
     ]
+
+
+def test_missing_file_is_said_once(workplace):
+    result = CliRunner().invoke(app, ["doctor", "absent.yml"])
+    assert result.exit_code == 2
+    assert "ERROR  option file: absent.yml does not exist" in result.output
+    assert result.output.count("absent.yml") == 1
+
+
+def test_two_option_files_are_refused(workplace):
+    result = CliRunner().invoke(app, ["doctor", "small.yml", "-opt", "other.yml"])
+    assert result.exit_code == 2
+    assert "two option files, small.yml and -opt other.yml" in result.output
 
 
 def test_mistakes_in_the_file_are_findings_each_with_its_line(workplace):
