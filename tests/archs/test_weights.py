@@ -86,8 +86,8 @@ def test_strict_load_names_what_does_not_fit_and_what_the_file_is(tmp_path, netw
 
 
 def test_scale_of_the_file_is_said_also_where_it_is_the_default(network):
+    opt = complete_network_opt({"type": "MSRResNet", "num_feat": 9})
     with pytest.raises(WeightsError, match=r"MSRResNet\(num_feat=9, upscale=4, else defaults\)"):
-        opt = complete_network_opt({"type": "MSRResNet", "num_feat": 9})
         apply_weights(nn.Conv2d(3, 3, 3), network.state_dict(), source="x.pth", network_opt=opt)
 
 
