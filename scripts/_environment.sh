@@ -39,23 +39,39 @@ find_python() {
         "pyenv install 3.12, or conda create -n hriusr python=3.12 and activate it."
 }
 
+has_supported_version() {
+    "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'
+}
+
+# Makes sure that there is pip in an environment ($1): uv makes them without.
+ensure_pip() {
+    "$PYTHON" -c 'import pip' >/dev/null 2>&1 && return
+    say "no pip in $1: adding it"
+    "$PYTHON" -m ensurepip --default-pip >/dev/null 2>&1 && "$PYTHON" -c 'import pip' >/dev/null 2>&1 ||
+        fail "$1 has no pip, and $PYTHON -m ensurepip does not add it; install it there (uv pip install pip) and run again"
+}
+
 choose_environment() {
     local active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
     if [[ -n $active && -x $active/bin/python ]]; then
         PYTHON="$active/bin/python"
-        "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' ||
+        has_supported_version ||
             fail "the active environment $active has $("$PYTHON" --version); hriusr needs Python 3.10 to 3.12:" \
                 "deactivate it, and this script makes .venv with a Python that fits"
+        ensure_pip "$active"
         return
     fi
     PYTHON="$ROOT/.venv/bin/python"
-    if ! "$PYTHON" -c 'import pip' >/dev/null 2>&1; then
+    if [[ ! -e $ROOT/.venv ]]; then
         local base
         base="$(find_python)"
         say "making $ROOT/.venv with $("$base" --version)"
-        rm -rf "$ROOT/.venv"
         "$base" -m venv "$ROOT/.venv" || fail "$base -m venv .venv failed; on Debian and Ubuntu: apt-get install python3-venv"
     fi
+    # yours, maybe: it is not removed here
+    has_supported_version 2>/dev/null ||
+        fail "$ROOT/.venv has no Python 3.10 to 3.12 that runs: move it away and run again, or activate another environment"
+    ensure_pip "$ROOT/.venv"
 }
 
 pip_install() {
@@ -98,7 +114,7 @@ PYTHON_CODE
 ensure_environment() {
     local extra="$1" missing
     choose_environment
-    missing="$(missing_requirements "$extra")" || fail "$PYTHON cannot list its packages; remove $ROOT/.venv and run again"
+    missing="$(missing_requirements "$extra")" || fail "$PYTHON cannot list its packages; its message stands above"
     [[ -z $missing ]] && return
     if grep -qE '^torch' <<<"$missing"; then
         say "installing PyTorch (about 5.5 GB on disk; takes a minute or more)"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Trains on two "machines": two network namespaces of this one, joined by a virtual cable (10.99.0.1 and 10.99.0.2), a
 # torchrun in each. Shows that several nodes work without having any. Needs root, ip and python; skips politely elsewhere.
-#     bash scripts/two_nodes.sh [PYTHON]
+#     bash scripts/two_nodes.sh [PYTHON]         # default: that of the active environment, else .venv's, else python3
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-PYTHON="${1:-python3}"
+PYTHON="${1:-${VIRTUAL_ENV:-${CONDA_PREFIX:-$ROOT/.venv}}/bin/python}"
+[[ $# -gt 0 || -x $PYTHON ]] || PYTHON=python3
 NODE=hriusr$$
 WORK="$(mktemp -d)"
 

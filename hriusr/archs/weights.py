@@ -185,7 +185,7 @@ def load_torch_file(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         told = [line for line in str(error).splitlines() if "WeightsUnpickler error" in line]
         reason = told[0].split("WeightsUnpickler error:")[-1].strip() if told else "it was refused"
-        if not told and not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(path) and (not told or not reason):  # text, say: its first letter is no known code
             raise WeightsError(f"{path} is no weights file, or a damaged one: give a .pth or .safetensors") from error
         raise WeightsError(
             f"{path} is damaged, or holds more than tensors and plain values, which is not loaded since it can run "

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hriusr.archs.registry import complete_network_opt
 from hriusr.errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ def apply_weights(
     if strict:
         mismatches = list_mismatches(missing, unexpected, shapes)
         raise WeightsError(
-            f"{source} does not fit {type(network).__name__}: {'; '.join(mismatches)}. "
-            f"The file {describe_file(state, network_opt)}. Remedy: {remedy}"
+            f"{source} does not fit {type(network).__name__}; {remedy}. "
+            f"The file {describe_file(state, network_opt)}. Names: {'; '.join(mismatches)}"
         )
     loaded = [name for name in fitting if name in expected]
     left_out = _left_out_lines(missing, unexpected, sorted(misshaped), state, network)
@@ -95,8 +96,8 @@ def _check_share(
     if num_fitting < _LEAST_SHARE * num_all:
         raise WeightsError(
             f"{source} is of another network: {num_fitting:,} of the {num_all:,} numbers of {type(network).__name__} "
-            f"fit, fewer than {_LEAST_SHARE:.0%}. The file {describe_file(state, network_opt)}. "
-            "Remedy: make network_g agree with it, give another file, or leave path.pretrain_network_g out"
+            f"fit, fewer than {_LEAST_SHARE:.0%}; make network_g agree with it, give another file, or leave "
+            f"path.pretrain_network_g out. The file {describe_file(state, network_opt)}"
         )
 
 
@@ -157,6 +158,20 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
+def _written(network_opt: Mapping[str, Any]) -> str:
+    """Write a network's type, its scale, and the arguments that differ from the constructor's defaults."""
+    defaults = complete_network_opt({"type": network_opt.get("type")})
+    shown = {
+        key: value
+        for key, value in network_opt.items()
+        if key == "upscale" or key not in defaults or defaults[key] != value
+    }
+    arguments = [f"{key}={value!r}" for key, value in shown.items()]
+    if len(shown) < len(network_opt) - 1:
+        arguments.append("else defaults")
+    return f"{network_opt.get('type')}({', '.join(arguments)})"
+
+
 def describe_file(state: Mapping[str, Tensor], network_opt: Mapping[str, Any] | None) -> str:
     """Say what network a file is of, as far as it tells.
 
@@ -169,8 +184,7 @@ def describe_file(state: Mapping[str, Tensor], network_opt: Mapping[str, Any] | 
     """
     size = f"{len(state)} tensors, {sum(tensor.numel() for tensor in state.values()) / 1e6:.2f}M numbers"
     if network_opt is not None:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in network_opt.items() if key != "type")
-        return f"says that it is of {network_opt.get('type')}({arguments}) ({size})"
+        return f"says that it is of {_written(network_opt)} ({size})"
     for part, network_name in _TELLTALE_NAMES:
         if any(part in name for name in state):
             return f"seems to be of {network_name} ({size})"

@@ -3,20 +3,22 @@
 Of a test: options, pictures, weights, one picture of each set.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hriusr.data.image_io import list_images
 from hriusr.data.loader import build_val_loader
+from hriusr.doctor.attempts import AttemptFailedError, attempt
 from hriusr.doctor.budget import check_disk, check_memory, check_speed, check_val_memory
+from hriusr.doctor.channels import has_right_channels
 from hriusr.doctor.findings import Report, collected_warnings
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.leaks import note_duplicates, note_leaks
-from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder, remedy_apart
+from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder
+from hriusr.doctor.run_folders import check_folders
 from hriusr.doctor.schedule import check_schedule
 from hriusr.doctor.trial import full_step_seconds, measure_data, try_steps, try_validation
 from hriusr.engine.build import build_dataset, build_model
@@ -70,6 +72,7 @@ def examine(load: Callable[[], Options], extent: Extent) -> Report:
             _try_test(opt, audits, report)
     elif extent.with_step:
         report.add("note", "network_g", "no step was tried: mend the errors first, then run the doctor again")
+    check_folders(opt, report)
     return report
 
 
@@ -81,7 +84,9 @@ def _load(load: Callable[[], Options], report: Report) -> Options | None:
             heading, *problems = str(error).split("\n")
             for problem in problems or [heading]:
                 place, _, message = problem.strip().partition(": ")
-                report.add("error", place, message or place)
+                if not message:
+                    place, message = "option file", problem.removeprefix("option file ")
+                report.add("error", place, message)
             return None
     for warning in options.run.warnings:
         place, _, message = warning.partition(": ")
@@ -132,17 +137,25 @@ def _audit_training(opt: Mapping[str, Any], test_sets: Sequence[Audit], extent: 
     return training
 
 
+_SAMPLE_TOO_LARGE = "one sample does not fit into memory", "lower gt_size, or a smaller network"
+_PICTURE_TOO_LARGE = "a picture does not fit into memory", "set tile: {tile_size: 256}"
+
+
 def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent, report: Report) -> None:
-    with collected_warnings(report, "trial step"):
-        try:
-            # compiling takes minutes and changes no finding; the doctor speaks of the plain network
-            opt = {**opt, "compile": False}
-            seed_everything(opt.get("manual_seed") or 0)
+    # compiling takes minutes and changes no finding; the doctor speaks of the plain network
+    opt = {**opt, "compile": False}
+    seed = opt.get("manual_seed") or 0
+    trial = {"report": report, "place": "trial step", "too_large": _SAMPLE_TOO_LARGE}
+    with collected_warnings(report, "trial step"), contextlib.suppress(AttemptFailedError):
+        seed_everything(seed)
+        with attempt("loading the training set", **trial):
             data = build_data(opt)
-            batch, data_rate = measure_data(
-                data, opt.get("manual_seed") or 0, seconds=extent.data_seconds, report=report
-            )
+            batch, data_rate = measure_data(data, seed, seconds=extent.data_seconds, report=report)
+        with attempt("building the model", **trial):
             model = build_model(opt)
+        if not has_right_channels(model, batch, "datasets.train", report):
+            return
+        with attempt("a training step", **trial):
             cost = try_steps(model, batch, report)
             check_disk(model, opt, report)
             fits = check_memory(model, cost, opt, report)
@@ -150,18 +163,11 @@ def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent
             step_seconds = cost.fixed_seconds + samples * cost.sample_seconds
             if fits:
                 step_seconds = full_step_seconds(model, batch, step_seconds, report)
+        with attempt("measuring a validation", **trial):
             check_val_memory(model, _largest(opt, audits), opt, report)
-            val_seconds = try_validation(model, data.val_loaders, opt, report)
-        except HriusrError as error:
-            report.add("error", "trial step", *remedy_apart(str(error)))
-            return
-        except (torch.OutOfMemoryError, MemoryError):
-            report.add(
-                "error", "trial step", "one sample does not fit into memory", "lower gt_size, or a smaller network"
-            )
-            return
-    megapixels = report.measured.get("datasets.train", {}).get("mean_megapixels", 0.0)
-    check_speed(opt, data_rate, step_seconds, val_seconds, megapixels, report)
+        val_seconds = try_validation(model, data.val_loaders, opt, report)
+        megapixels = report.measured.get("datasets.train", {}).get("mean_megapixels", 0.0)
+        check_speed(opt, data_rate, step_seconds, val_seconds, megapixels, report)
 
 
 def _try_test(opt: Mapping[str, Any], audits: Mapping[str, Audit], report: Report) -> None:
@@ -170,17 +176,17 @@ def _try_test(opt: Mapping[str, Any], audits: Mapping[str, Audit], report: Repor
             "error", "path.pretrain_network_g", "no weights: an untrained network would be tested", "name a file"
         )
         return
-    with collected_warnings(report, "trial picture"):
-        try:
+    trial = {"report": report, "place": "trial picture", "too_large": _PICTURE_TOO_LARGE}
+    with collected_warnings(report, "trial picture"), contextlib.suppress(AttemptFailedError):
+        with attempt("loading the test sets", **trial):
             datasets = {entry: build_dataset(entry, opt["datasets"][entry]) for entry in audits}
             loaders = {entry: build_val_loader(dataset) for entry, dataset in datasets.items()}
+        with attempt("building the model", **trial):
             model = build_model(opt)
+        with attempt("measuring a test", **trial):
             check_val_memory(model, _largest(opt, audits), opt, report)
-            seconds = try_validation(model, loaders, opt, report)
-        except HriusrError as error:
-            report.add("error", "trial picture", str(error))
-            return
-    report.measure("speed", eta_seconds=round(seconds), eta=duration(seconds))
+        seconds = try_validation(model, loaders, opt, report)
+        report.measure("speed", eta_seconds=round(seconds), eta=duration(seconds))
 
 
 def _largest(opt: Mapping[str, Any], audits: Mapping[str, Audit]) -> dict[str, tuple[int, int]]:

@@ -76,6 +76,17 @@ class Report:
         }
 
 
+def remedy_apart(message: str) -> tuple[str, str]:
+    """Cut an error's message at its first `; ` or `: ` outside of brackets: what is wrong, and what to do."""
+    for separator in ("; ", ": "):
+        depth = 0
+        for place, letter in enumerate(message):
+            depth += (letter in "([{") - (letter in ")]}")
+            if depth == 0 and message.startswith(separator, place):
+                return message[:place], message[place + len(separator) :]
+    return message, ""
+
+
 @contextlib.contextmanager
 def collected_warnings(report: Report, place: str) -> Iterator[None]:
     """Turn what hriusr's loggers warn of meanwhile into findings; nothing of it goes to the terminal."""

@@ -14,7 +14,7 @@ import numpy as np
 from hriusr.data.dataset_options import uses_lmdb
 from hriusr.data.lmdb_store import lmdb_num_entries
 from hriusr.data.prepare_jobs import run_job
-from hriusr.doctor.findings import Level, Report, collected_warnings
+from hriusr.doctor.findings import Level, Report, collected_warnings, remedy_apart
 from hriusr.doctor.fingerprints import SpotIndex
 from hriusr.doctor.low_resolution import ALIKE, EXACT, RELATED
 from hriusr.doctor.picture_facts import Item, PictureFacts, Source, glance, look_at
@@ -91,7 +91,8 @@ def audit_dataset(
                 shared[number] = owner
             seen.spots = None
         facts.append(seen)
-    facts += run_job(f"{entry}: sizes", glance, rest, num_processes=num_processes, progress=progress)
+    if rest:  # else an empty bar would stay
+        facts += run_job(f"{entry}: sizes", glance, rest, num_processes=num_processes, progress=progress)
     audit = Audit(entry, dataset_opt["phase"] == "train", len(items), len(chosen), facts, shared)
     _measure(audit, report)
     _note_pictures(audit, dataset_opt, report)
@@ -119,17 +120,6 @@ def _build(entry: str, dataset_opt: Mapping[str, Any], report: Report) -> Any:
             )
         except HriusrError:
             return None
-
-
-def remedy_apart(message: str) -> tuple[str, str]:
-    """Cut an error's message at its first `; ` or `: ` outside of brackets: what is wrong, and what to do."""
-    for separator in ("; ", ": "):
-        depth = 0
-        for place, letter in enumerate(message):
-            depth += (letter in "([{") - (letter in ")]}")
-            if depth == 0 and message.startswith(separator, place):
-                return message[:place], message[place + len(separator) :]
-    return message, ""
 
 
 def _items(dataset: Any, dataset_opt: Mapping[str, Any]) -> list[Item]:
@@ -221,16 +211,36 @@ def _note_pictures(audit: Audit, dataset_opt: Mapping[str, Any], report: Report)
         group.note("note", lambda facts: facts.is_grey, "are grey: three equal channels", "")
 
 
+def _has_larger_lq(facts: PictureFacts) -> bool:
+    if facts.size is None or facts.lq_size is None:
+        return False
+    return facts.size != facts.lq_size and all(gt <= lq for gt, lq in zip(facts.size, facts.lq_size, strict=True))
+
+
+def _note_swapped_folders(audit: Audit, group: _Grouped) -> None:
+    first = next((facts for facts in audit.facts if _has_larger_lq(facts)), None)
+    if first:
+        lq, gt = (f"{width}x{height}" for height, width in (first.lq_size, first.size))
+        group.note(
+            "error",
+            _has_larger_lq,
+            f"have an lq that is larger than the ground truth (first lq {lq}, gt {gt}): "
+            "dataroot_gt and dataroot_lq seem to be swapped",
+            "exchange the two folders in the option file",
+        )
+
+
 def _note_pairs(audit: Audit, dataset_opt: Mapping[str, Any], report: Report) -> None:
     scale = int(dataset_opt["scale"])
     group = _Grouped(audit, report)
     surplus = 0 if audit.is_training else _MOST_SURPLUS
 
     def is_wrong_size(facts: PictureFacts) -> bool:
-        if facts.size is None or facts.lq_size is None:
+        if facts.size is None or facts.lq_size is None or _has_larger_lq(facts):
             return False
         return any(not 0 <= gt - lq * scale <= surplus for gt, lq in zip(facts.size, facts.lq_size, strict=True))
 
+    _note_swapped_folders(audit, group)
     ratios = Counter(
         round(facts.size[0] / facts.lq_size[0]) for facts in audit.facts if is_wrong_size(facts) and facts.size[0]
     )
@@ -241,7 +251,7 @@ def _note_pairs(audit: Audit, dataset_opt: Mapping[str, Any], report: Report) ->
         what += f" ({number} are {ratio} times as large)" if hint else ""
         group.note("error", is_wrong_size, what, hint or "make lq again with `hriusr prepare bicubic`")
 
-    compared = [facts for facts in audit.facts if facts.match and not is_wrong_size(facts)]
+    compared = [facts for facts in audit.facts if facts.match and not (is_wrong_size(facts) or _has_larger_lq(facts))]
     right = {id(facts) for facts in compared}
     off = {id(facts) for facts in compared if facts.match.shift != (0.0, 0.0)}
     swapped = {id(facts) for facts in compared if facts.match.is_swapped}

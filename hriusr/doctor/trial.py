@@ -13,10 +13,11 @@ import torch
 
 from hriusr.analysis.memory_use import peak_bytes, reset_peak, synchronize
 from hriusr.data.loader import build_train_loader
+from hriusr.doctor.attempts import AttemptFailedError, attempt
+from hriusr.doctor.channels import has_right_channels, has_right_output
 from hriusr.doctor.findings import Report
 from hriusr.engine.training_setup import TrainingData
 from hriusr.engine.validation import validate
-from hriusr.errors import HriusrError
 from hriusr.metrics.measure import check_metrics
 from hriusr.models.sr_model import RestorationModel
 
@@ -102,9 +103,16 @@ def _rate(batches: Iterator[Batch], batch_size: int, *, skip: int, seconds: floa
 
 
 def try_steps(model: RestorationModel, batch: Batch, report: Report) -> StepCost:
-    """Train a few steps on one sample and on two; note losses and gradients that are not as they should be."""
+    """Train a few steps on one sample and on two; note losses and gradients that are not as they should be.
+
+    Raises:
+        AttemptFailedError: the output is not of the ground truth's shape; the finding is noted.
+    """
     # the model is thrown away: its accumulation may be changed
     accumulation, model.accumulation = model.accumulation, 1
+    _feed(model, batch, 1)
+    if not has_right_output(model, report):
+        raise AttemptFailedError("comparing output and ground truth")
     _step(model, batch, 1)  # allocates the optimiser's state, fills caches
     _check_loss(model, report)
     seconds, peaks = zip(*(_measured_step(model, batch, size) for size in (1, 2)), strict=True)
@@ -143,8 +151,12 @@ def full_step_seconds(model: RestorationModel, batch: Batch, predicted: float, r
 _SMALLER_BATCH = "lower batch_size_per_gpu and set train.accumulation: the same update in smaller parts"
 
 
-def _step(model: RestorationModel, batch: Batch, size: int) -> None:
+def _feed(model: RestorationModel, batch: Batch, size: int) -> None:
     model.feed_data({key: _first(value, size) for key, value in batch.items()})
+
+
+def _step(model: RestorationModel, batch: Batch, size: int) -> None:
+    _feed(model, batch, size)
     model.optimize_parameters(1)
 
 
@@ -210,6 +222,9 @@ def _some(names: list[str]) -> str:
     return f"first {', '.join(names[:_FEW])}{' ...' if len(names) > _FEW else ''}"
 
 
+_VALIDATION_TOO_LARGE = "a picture does not fit into memory", "set tile: {tile_size: 256}"
+
+
 def try_validation(
     model: RestorationModel, loaders: Mapping[str, Any], opt: Mapping[str, Any], report: Report
 ) -> float:
@@ -221,24 +236,22 @@ def try_validation(
     metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
     total = 0.0
     for name, loader in loaders.items():
+        place = f"validation on {name}"
         start = time.perf_counter()
         try:
-            batch = next(iter(loader))
-            rows = validate(
-                model,
-                [batch],
-                dataset_name=name,
-                metrics_opt=metrics_opt,
-                tile_opt=opt.get("tile"),
-                dataset_opt=loader.dataset.opt,
-            )
-        except HriusrError as error:
-            report.add("error", f"validation on {name}", str(error))
-            continue
-        except (torch.OutOfMemoryError, MemoryError):
-            report.add(
-                "error", f"validation on {name}", "a picture does not fit into memory", "set tile: {tile_size: 256}"
-            )
+            with attempt("validating a picture", report, place, too_large=_VALIDATION_TOO_LARGE):
+                batch = next(iter(loader))
+                if not has_right_channels(model, batch, place, report):
+                    continue
+                rows = validate(
+                    model,
+                    [batch],
+                    dataset_name=name,
+                    metrics_opt=metrics_opt,
+                    tile_opt=opt.get("tile"),
+                    dataset_opt=loader.dataset.opt,
+                )
+        except AttemptFailedError:
             continue
         seconds = time.perf_counter() - start
         total += seconds * len(loader)

@@ -80,9 +80,15 @@ def test_strict_load_names_what_does_not_fit_and_what_the_file_is(tmp_path, netw
     assert "6 missing in the file (body.1.conv1.weight, body.1.conv1.bias, body.1.conv2.weight, ...)" in message
     assert "conv_first.weight: file (8, 3, 3, 3), network (12, 3, 3, 3)" not in message  # sorted by name: body first
     assert "body.0.conv1.bias: file (8,), network (12,)" in message
-    assert "says that it is of MSRResNet(" in message
+    assert "says that it is of MSRResNet(num_feat=8, num_block=1, upscale=2, else defaults)" in message
     assert "upscale=2" in message
-    assert "strict_load_g: false" in message
+    assert message.index("strict_load_g: false") < message.index("6 missing")
+
+
+def test_scale_of_the_file_is_said_also_where_it_is_the_default(network):
+    opt = complete_network_opt({"type": "MSRResNet", "num_feat": 9})
+    with pytest.raises(WeightsError, match=r"MSRResNet\(num_feat=9, upscale=4, else defaults\)"):
+        apply_weights(nn.Conv2d(3, 3, 3), network.state_dict(), source="x.pth", network_opt=opt)
 
 
 def test_unknown_file_is_recognised_by_its_names(network):
@@ -210,6 +216,12 @@ def test_code_in_a_file_is_not_run(tmp_path):
     with pytest.raises(WeightsError, match="more than tensors"):
         load_weights(tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_text_under_the_name_of_weights_is_called_so(tmp_path):
+    (tmp_path / "net.pth").write_text("# Weights\n")
+    with pytest.raises(WeightsError, match=r"net\.pth is no weights file, or a damaged one: give a \.pth"):
+        load_weights(tmp_path / "net.pth")
 
 
 def test_file_without_network_asks_for_an_option_file(tmp_path, network):

@@ -10,7 +10,7 @@ import pytest
 from hriusr.data.image_io import encode_image, read_image, write_image
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.matlab_resize import downsample
-from hriusr.doctor.pictures import remedy_apart
+from hriusr.doctor.findings import remedy_apart
 
 GT, LQ = Path("train/gt/coffee.png"), Path("train/lq/coffee.png")
 
@@ -110,6 +110,19 @@ def test_one_fault_is_named_with_its_picture(diagnose, fault, level, words, exam
 def test_wrong_scale_is_answered_with_the_right_one(diagnose):
     shrink_more()
     assert "set scale: 4" in of_level(diagnose(), "error")[0].remedy
+
+
+def test_exchanged_folders_are_recognised(diagnose):
+    swapped = ("datasets:train:dataroot_gt=train/lq", "datasets:train:dataroot_lq=train/gt")
+    (finding,) = of_level(diagnose(*swapped), "error")
+    assert "lq 192x192, gt 96x96): dataroot_gt and dataroot_lq seem to be swapped" in finding.message
+    assert "prepare" not in finding.remedy
+    assert len(finding.examples) == 4
+
+
+def test_no_bar_is_shown_over_nothing(diagnose, capsys):
+    diagnose(progress=True)
+    assert "sizes" not in capsys.readouterr().err
 
 
 def test_database_with_fewer_pictures_than_it_lists_is_an_error(diagnose, part):

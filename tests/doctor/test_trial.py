@@ -1,6 +1,7 @@
 """One step and one validation for real, and what follows for memory, speed and disk."""
 
 import json
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -99,6 +100,62 @@ def test_loss_that_is_not_finite_is_an_error(tried, half_used, monkeypatch):
     assert not report.is_healthy
 
 
+def test_failure_of_the_step_is_a_finding_that_names_it(tried, half_used, monkeypatch):
+    def broken(self, x):
+        raise RuntimeError("shapes cannot be multiplied\nand more")
+
+    monkeypatch.setattr(HalfUsed, "forward", broken)
+    (finding,) = [finding for finding in tried(half_used).findings if finding.level == "error"]
+    assert finding.place == "trial step"
+    assert finding.message == "a training step failed: RuntimeError: shapes cannot be multiplied"
+    assert "test_trial.py:" in finding.examples[0]
+
+
+def test_failure_in_one_validation_is_a_finding(tried, monkeypatch):
+    def broken(*_unused, **_options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(trial, "validate", broken)
+    report = tried()
+    assert at(report, "validation on held_out")[0].message == "validating a picture failed: ZeroDivisionError"
+    assert "step" in report.measured
+
+
+TINY = "type: HRIUSR, upscale: 2, embed_dim: 12, depths: [2], num_heads: 2, low_resolution_depth: 1"
+
+
+@pytest.mark.parametrize(
+    ("network", "override", "message", "remedy"),
+    [
+        (f"{TINY}, in_chans: 1", "scale=2", "3 channels as loaded (key color), network_g takes 1", "color: y"),
+        (f"{TINY}, in_chans: 4", "scale=2", "3 channels as loaded (key color), network_g takes 4", "in_chans: 3"),
+        (TINY, "datasets:train:color=y", "1 channel as loaded (key color), network_g takes 3", "leave color out"),
+        ("type: MSRResNet, upscale: 2, num_in_ch: 1", "scale=2", "network_g takes 1", "num_in_ch: 3"),
+    ],
+)
+def test_pictures_with_other_channels_than_the_network_are_an_error(tried, network, override, message, remedy):
+    (finding,) = [
+        finding for finding in tried(f"network_g={{{network}}}", override).findings if finding.level == "error"
+    ]
+    assert finding.place == "datasets.train"
+    assert message in finding.message
+    assert remedy in finding.remedy
+
+
+def test_validation_pictures_with_other_channels_are_an_error(tried):
+    report = tried(f"network_g={{{TINY}}}", "datasets:val:color=y")
+    assert "network_g takes 3" in at(report, "validation on held_out")[0].message
+
+
+def test_output_of_another_shape_than_the_ground_truth_is_an_error(tried, half_used, monkeypatch):
+    monkeypatch.setattr(HalfUsed, "forward", lambda self, x: self.used(x).repeat(1, 1, 2, 2)[:, :1])
+    (finding,) = at(tried(half_used), "network_g")
+    assert finding.level == "error"
+    assert finding.message.endswith(
+        "makes 64x64 with 1 channel of 32x32 with 3 channels, the ground truth has 64x64 with 3 channels"
+    )
+
+
 def test_batch_that_does_not_fit_is_answered_with_one_that_does(small, monkeypatch):
     model, opt = small("datasets:train:batch_size_per_gpu=32")
     monkeypatch.setattr(budget, "available_bytes", lambda device: 10e9)
@@ -159,6 +216,24 @@ def test_disk_that_is_too_small_is_an_error(small, monkeypatch):
     assert report.measured["disk"]["checkpoints"] == 2
 
 
+def test_file_in_the_way_of_the_runs_folder_is_an_error(diagnose):
+    Path("experiments").write_text("")
+    (finding,) = [finding for finding in diagnose().findings if finding.level == "error"]
+    assert finding.place == str(Path("experiments").absolute())
+    assert "is no folder" in finding.message
+
+
+@pytest.mark.parametrize("closed", [".", "experiments", "experiments/small"])
+def test_folder_that_must_not_be_written_is_an_error(diagnose, monkeypatch, workplace, closed):
+    Path("experiments/small").mkdir(parents=True)
+    folder, access = (workplace / closed).resolve(), os.access
+    # root may write anywhere: permissions alone would not show it
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    found = [finding for finding in diagnose("logger:use_tb_logger=true").findings if finding.level == "error"]
+    assert [finding.place for finding in found] == [str(folder)]
+    assert "must not be written" in found[0].message
+
+
 def test_prediction_from_two_sizes_is_a_line_through_both(small, monkeypatch):
     model, _ = small()
     monkeypatch.setattr(trial, "_measured_step", lambda model, batch, size: (0.1 + 0.3 * size, 1000 + 200 * size))
@@ -188,6 +263,19 @@ def test_command_ends_with_0_or_2_and_speaks_json(workplace):
     assert [finding["examples"] for finding in report["findings"] if finding["level"] == "error"] == [
         ["train/gt/coffee.png"]
     ]
+
+
+def test_missing_file_is_said_once(workplace):
+    result = CliRunner().invoke(app, ["doctor", "absent.yml"])
+    assert result.exit_code == 2
+    assert "ERROR  option file: absent.yml does not exist" in result.output
+    assert result.output.count("absent.yml") == 1
+
+
+def test_two_option_files_are_refused(workplace):
+    result = CliRunner().invoke(app, ["doctor", "small.yml", "-opt", "other.yml"])
+    assert result.exit_code == 2
+    assert "unexpected extra argument (other.yml)" in result.output
 
 
 def test_mistakes_in_the_file_are_findings_each_with_its_line(workplace):
