@@ -20,7 +20,8 @@ beyond the network. Measured on: {processors}.
 
 HRIUSR, and the names with `frame_`, add their output to the enlarged input and start with almost no detail. SwinIR,
 HAT and Swin2SR as published do not, which costs them much in runs as short as these. `frame_swin` and `frame_hat`,
-their blocks in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say something about blocks.
+the blocks of the first two in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say something
+about blocks; Swin2SR's have not been tried in it.
 `alone` and `no_attention` are HRIUSR-fast without any attention.
 """
 
