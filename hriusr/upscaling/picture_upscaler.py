@@ -1,6 +1,5 @@
 """Upscale one picture of any size and kind: tiles planned from the memory that is free, pixels to a canvas on disk."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from contextlib import closing
@@ -11,9 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from hriusr import __version__
 from hriusr.errors import OptionsError, WeightsError
 from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.fingerprint import network_fingerprint
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
 from hriusr.upscaling.pooled_statistics import has_unheld_pools
@@ -97,15 +98,9 @@ class PictureUpscaler:
 
     def identity(self) -> dict[str, Any]:
         """Return plain values that are equal for runs that give the same pixels."""
-        if not self._fingerprint:
-            digest = hashlib.sha256(type(self.network).__name__.encode())
-            for module in self.network.modules():
-                digest.update(getattr(module, "fingerprint", "").encode())
-            for name, value in self.network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-            self._fingerprint = digest.hexdigest()
-        return {"network": self._fingerprint, "scale": self.scale, "overlap": self.tile_overlap} | asdict(self.options)
+        self._fingerprint = self._fingerprint or network_fingerprint(self.network)
+        facts = {"version": __version__, "network": self._fingerprint, "scale": self.scale}
+        return facts | {"overlap": self.tile_overlap} | asdict(self.options)
 
     def upscale(self, source: PictureSource, canvas: Canvas | None, progress: FractionDone | None = None) -> None:
         """Enlarge all frames of a picture, from where the canvas says on.
