@@ -16,6 +16,7 @@ from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.fingerprint import network_fingerprint
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
+from hriusr.upscaling.onnx_backend import check_precision
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
 from hriusr.upscaling.pooled_statistics import has_unheld_pools
 from hriusr.upscaling.receptive_field import receptive_reach
@@ -62,6 +63,7 @@ class PictureUpscaler:
 
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
+        OptionsError: a precision that an ONNX file cannot have.
         HriusrError: exact, and the network looks at the whole picture, or its global pools cannot be held.
     """
 
@@ -81,6 +83,7 @@ class PictureUpscaler:
             raise WeightsError(
                 f"the network takes pictures of {self.num_channels} channels; upscaling needs one for 1 or 3"
             )
+        check_precision(network, self.options.precision)
         self.has_unheld_pools = has_unheld_pools(network)
         if self.has_unheld_pools and self.options.exact:
             raise OptionsError(

@@ -99,7 +99,7 @@ def upscale_path(
     find_inputs(inputs, recursive=recursive)  # says what is missing before seconds of loading
     if network is None:
         files = [weights] if isinstance(weights, str | Path) else weights
-        network = load_networks(files, network_settings, self_ensemble=self_ensemble, compiles=compiles)
+        network = load_networks(files, network_settings, self_ensemble=self_ensemble, compiles=compiles, device=device)
     elif self_ensemble or compiles:
         raise OptionsError("self_ensemble and compiles go with weights: wrap the network by ensembles.py, compiling.py")
     upscaler = PictureUpscaler(network, device=named_device(device, local_rank), options=tiles, sharing=sharing)
