@@ -18,7 +18,7 @@ from hriusr.upscaling.fingerprint import network_fingerprint
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
 from hriusr.upscaling.onnx_backend import check_precision
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
-from hriusr.upscaling.pooled_statistics import has_unheld_pools
+from hriusr.upscaling.pooled_statistics import has_turned_pools, has_unheld_pools
 from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.seams import SeamReport, compare_at_seams
 from hriusr.upscaling.sharing import ALONE, TileSharing
@@ -89,6 +89,11 @@ class PictureUpscaler:
             raise OptionsError(
                 "exact: the network has global pools, whose means cannot be held when it is compiled or computed by "
                 "onnxruntime: leave out exact, or compile and the onnx backend"
+            )
+        if self.options.exact and self.options.tile_size != 0 and has_turned_pools(network):
+            raise OptionsError(
+                "exact: the network has global pools, whose means are held for all eight orientations of a "
+                "self-ensemble together, so tiles are not exact: leave out exact, or self_ensemble, or use tile_size 0"
             )
         self.alignment = network_alignment(network)
         self.scale = self._measure_scale()
