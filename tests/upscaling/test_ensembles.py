@@ -92,5 +92,5 @@ def test_exact_is_refused_where_means_of_pools_are_those_of_all_orientations():
     network = SelfEnsemble(build_network(VARIANTS["hat_tiny_x2"].network_opt()))
     for options in (TileOptions(), TileOptions(tile_size=0, exact=True)):
         PictureUpscaler(network, device=torch.device("cpu"), options=replace(options, tile_overlap=8))
-    with pytest.raises(OptionsError, match="exact: the network has global pools.* tile_size 0"):
+    with pytest.raises(OptionsError, match=r"exact: the network has global pools.* tile_size 0"):
         PictureUpscaler(network, device=torch.device("cpu"), options=TileOptions(exact=True))
