@@ -231,7 +231,7 @@ def test_interruption_says_what_is_done(tmp_path):
     console = Console(file=io.StringIO(), width=300)
     with pytest.raises(KeyboardInterrupt):
         upscale_path(tmp_path / "in", tmp_path / "out", network=Interrupted(), console=console)
-    assert console.file.getvalue().startswith("1 of 1 picture(s) written")
+    assert console.file.getvalue().startswith("1 of 2 picture(s) written")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
