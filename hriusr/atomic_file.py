@@ -3,6 +3,7 @@
 A leaf like errors.py: every layer but blocks may import it.
 """
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 import torch
 
 from hriusr.errors import HriusrError
+
+_LONGEST_NAME = 255  # bytes: the limit of most file systems
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
@@ -44,7 +47,7 @@ def replacing(path: str | Path, *, num_bytes: int | None = None) -> Iterator[Bin
         HriusrError: for every OSError, also of the block: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = hidden_beside(path, f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w+b") as file:
@@ -62,6 +65,17 @@ def replacing(path: str | Path, *, num_bytes: int | None = None) -> Iterator[Bin
     except BaseException:
         _remove(temporary)
         raise
+
+
+def hidden_beside(path: Path, ending: str) -> Path:
+    """Name `.<name><ending>` beside a file; a name too long for that is cut, and told apart by its digest."""
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        own = os.fsencode(path.name)
+        mark = f"~{hashlib.sha256(own).hexdigest()[:16]}{ending}"
+        room = _LONGEST_NAME - len(os.fsencode(f".{mark}"))
+        name = f".{own[:room].decode(errors='ignore')}{mark}"
+    return path.with_name(name)
 
 
 def _remove(temporary: Path) -> None:

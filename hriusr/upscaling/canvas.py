@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hriusr.atomic_file import write_atomically
+from hriusr.atomic_file import hidden_beside, write_atomically
 from hriusr.errors import HriusrError
 from hriusr.folder_lock import FolderLock
 
@@ -43,7 +43,15 @@ class Position:
 
 def scratch_folder(target: Path) -> Path:
     """Return where the unfinished pixels of a result are kept."""
-    return target.with_name(f".{target.name}.hriusr")
+    return hidden_beside(target, ".hriusr")
+
+
+def holds_finished_rows(folder: Path) -> bool:
+    """Whether a scratch folder has something to go on from."""
+    try:
+        return (folder / _STATE).exists()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
 
 
 class Canvas:

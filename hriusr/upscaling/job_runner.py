@@ -14,7 +14,7 @@ from hriusr.pictures.encoder import encode_picture
 from hriusr.pictures.formats import check_target, format_of
 from hriusr.pictures.source import MAX_PIXELS, PictureSource, open_source
 from hriusr.pictures.video import upscale_video
-from hriusr.upscaling.canvas import Canvas, scratch_folder
+from hriusr.upscaling.canvas import Canvas, holds_finished_rows, scratch_folder
 from hriusr.upscaling.jobs import Job
 from hriusr.upscaling.memory_plan import PROBE_SIDE
 from hriusr.upscaling.outcome import Outcome
@@ -77,10 +77,13 @@ class JobRunner:
 
     def _why_not(self, job: Job) -> str:
         """Say why a job is left out, or raise where it cannot be done; before anything is computed."""
-        if job.target.exists() and not self.overwrite:
-            return f"{job.target} exists: give --overwrite (overwrite=True), or remove it"
         if job.replaces_input:
             raise DataError(f"its result would replace the input {job.target}: choose another output or suffix")
+        try:
+            if job.target.exists() and not self.overwrite:
+                return f"{job.target} exists: give --overwrite (overwrite=True), or remove it"
+        except OSError as error:
+            raise DataError(f"cannot write {job.target} ({error.strerror}): choose another output") from None
         _check_writable(job.target)
         return ""
 
@@ -168,7 +171,8 @@ class JobRunner:
 def unfinished_notes(job: Job) -> tuple[str, ...]:
     """Say where finished rows of a result that is not whole are kept, if there are any."""
     folder = scratch_folder(job.target)
-    return (f"finished rows are kept in {folder}: the same command goes on from there",) if folder.exists() else ()
+    is_kept = holds_finished_rows(folder)
+    return (f"finished rows are kept in {folder}: the same command goes on from there",) if is_kept else ()
 
 
 def _check_writable(target: Path) -> None:

@@ -20,7 +20,7 @@ from hriusr.errors import OptionsError
 from hriusr.models.precision import Precision, named_device
 from hriusr.upscaling.image_forms import to_pixels
 from hriusr.upscaling.memory_plan import SHARE, available_bytes, bytes_per_pixel, plan_tiles
-from hriusr.upscaling.onnx_backend import load_onnx_network
+from hriusr.upscaling.onnx_backend import check_precision, load_onnx_network
 from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
 from hriusr.upscaling.picture_upscaler import PictureUpscaler
 from hriusr.upscaling.tile_plan import default_overlap
@@ -104,6 +104,7 @@ class Upscaler:
             if value is not None and value < least:
                 raise OptionsError(f"{name} (={value}) must be at least {least}")
         Precision(precision, self.device)  # refuses an unknown one
+        check_precision(self.network, precision)
         pixels_BCHW, restore = to_pixels(image)
         num_colours = 1 if pixels_BCHW.shape[1] <= 2 else 3
         colour_BCHW, alpha_B1HW = pixels_BCHW[:, :num_colours], pixels_BCHW[:, num_colours:]

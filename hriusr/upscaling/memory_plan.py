@@ -70,11 +70,11 @@ def bytes_per_pixel(network: nn.Module, *, scale: int, device: torch.device, pre
         precision: fp32, bf16 or fp16 (autocast).
 
     Returns:
-        Bytes for each low-resolution pixel; what the network itself says (attribute bytes_per_pixel), where PyTorch
-        does not compute it and so cannot count.
+        Bytes for each low-resolution pixel; with what networks inside say (attribute bytes_per_pixel), where PyTorch
+        does not compute them and so cannot count. They add up: another runtime keeps its memory after a pass.
     """
-    known = getattr(network, "bytes_per_pixel", None)
-    if known is not None:
+    known = sum(getattr(module, "bytes_per_pixel", 0) for module in network.modules())
+    if known and next(network.parameters(), None) is None:
         return known
     runner = TileRunner(network, scale=scale, device=device, output_device=device, precision=precision)
     probe = torch.rand(1, getattr(network, "in_chans", 3), PROBE_SIDE, PROBE_SIDE, device=device)
@@ -88,7 +88,7 @@ def bytes_per_pixel(network: nn.Module, *, scale: int, device: torch.device, pre
             with _LiveBytes() as counter:
                 next(runner.run([probe]))
             peak = counter.peak * WORKSPACE
-    return peak / PROBE_SIDE**2
+    return peak / PROBE_SIDE**2 + known
 
 
 def available_bytes(device: torch.device) -> int:

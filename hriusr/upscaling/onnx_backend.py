@@ -90,6 +90,20 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(sr_BCHW).to(lr_BCHW.device)
 
 
+def check_precision(network: nn.Module, precision: str) -> None:
+    """Refuse a precision that would have no effect: an ONNX file computes in that in which it was exported.
+
+    Raises:
+        OptionsError: the network is, or holds, an ONNX file, and precision is neither fp32 nor that of the file.
+    """
+    for module in network.modules():
+        if isinstance(module, OnnxNetwork) and precision not in ("fp32", module.precision):
+            raise OptionsError(
+                f"precision (={precision}) cannot change an ONNX file, which computes in {module.precision}: leave it "
+                "out, or use the torch backend"
+            )
+
+
 def _open_session(content: bytes, source: str, threads: int | None, device: torch.device | str | None) -> Any:
     if threads is not None and threads < 1:
         raise OptionsError(f"threads (={threads}) must be at least 1")

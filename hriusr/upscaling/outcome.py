@@ -40,11 +40,19 @@ class Outcome:
 
 @dataclass
 class UpscaleReport:
-    """Outcomes of a run, in the order of the pictures."""
+    """Outcomes of a run, in the order of the pictures.
+
+    Attributes:
+        outcomes: one for each picture that the run came to.
+        notes: decisions that concern the run as a whole.
+        scale: of the results.
+        num_left: pictures that a run which was interrupted did not finish.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     scale: float = 1
+    num_left: int = 0
 
     def having(self, status: str) -> list[Outcome]:
         """Return the outcomes of one status."""
@@ -60,9 +68,10 @@ class UpscaleReport:
         written = self.having("written")
         seconds = sum(outcome.seconds for outcome in written)
         num_pixels = sum(outcome.num_pixels for outcome in written)
-        parts = [f"{len(written)} of {len(self.outcomes)} picture(s) written"]
+        num_all = len(self.outcomes) + self.num_left
+        parts = [f"{len(written)} of {num_all} picture(s) written"]
         if written:
-            is_one = len(self.outcomes) == 1
+            is_one = num_all == 1
             where = written[0].target if is_one else os.path.commonpath([w.target.parent.resolve() for w in written])
             parts[0] += f" to {where}"
             parts.append(f"x{self.scale:g}, {num_pixels / 1e6:.1f} megapixels in {seconds:.1f} s")
@@ -70,6 +79,8 @@ class UpscaleReport:
             parts.append(f"{len(self.having('skipped'))} skipped")
         if self.failures:
             parts.append(f"{len(self.failures)} failed")
+        if self.num_left:
+            parts.append(f"{self.num_left} not finished")
         return ", ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:

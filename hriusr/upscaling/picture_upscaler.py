@@ -1,6 +1,5 @@
 """Upscale one picture of any size and kind: tiles planned from the memory that is free, pixels to a canvas on disk."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from contextlib import closing
@@ -11,12 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from hriusr import __version__
 from hriusr.errors import OptionsError, WeightsError
 from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.fingerprint import network_fingerprint
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
+from hriusr.upscaling.onnx_backend import check_precision
 from hriusr.upscaling.picture_rows import ArrayRows, PictureRows
-from hriusr.upscaling.pooled_statistics import has_unheld_pools
+from hriusr.upscaling.pooled_statistics import has_turned_pools, has_unheld_pools
 from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.seams import SeamReport, compare_at_seams
 from hriusr.upscaling.sharing import ALONE, TileSharing
@@ -61,6 +63,7 @@ class PictureUpscaler:
 
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
+        OptionsError: a precision that an ONNX file cannot have.
         HriusrError: exact, and the network looks at the whole picture, or its global pools cannot be held.
     """
 
@@ -80,11 +83,17 @@ class PictureUpscaler:
             raise WeightsError(
                 f"the network takes pictures of {self.num_channels} channels; upscaling needs one for 1 or 3"
             )
+        check_precision(network, self.options.precision)
         self.has_unheld_pools = has_unheld_pools(network)
         if self.has_unheld_pools and self.options.exact:
             raise OptionsError(
                 "exact: the network has global pools, whose means cannot be held when it is compiled or computed by "
                 "onnxruntime: leave out exact, or compile and the onnx backend"
+            )
+        if self.options.exact and self.options.tile_size != 0 and has_turned_pools(network):
+            raise OptionsError(
+                "exact: the network has global pools, whose means are held for all eight orientations of a "
+                "self-ensemble together, so tiles are not exact: leave out exact, or self_ensemble, or use tile_size 0"
             )
         self.alignment = network_alignment(network)
         self.scale = self._measure_scale()
@@ -97,15 +106,9 @@ class PictureUpscaler:
 
     def identity(self) -> dict[str, Any]:
         """Return plain values that are equal for runs that give the same pixels."""
-        if not self._fingerprint:
-            digest = hashlib.sha256(type(self.network).__name__.encode())
-            for module in self.network.modules():
-                digest.update(getattr(module, "fingerprint", "").encode())
-            for name, value in self.network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-            self._fingerprint = digest.hexdigest()
-        return {"network": self._fingerprint, "scale": self.scale, "overlap": self.tile_overlap} | asdict(self.options)
+        self._fingerprint = self._fingerprint or network_fingerprint(self.network)
+        facts = {"version": __version__, "network": self._fingerprint, "scale": self.scale}
+        return facts | {"overlap": self.tile_overlap} | asdict(self.options)
 
     def upscale(self, source: PictureSource, canvas: Canvas | None, progress: FractionDone | None = None) -> None:
         """Enlarge all frames of a picture, from where the canvas says on.

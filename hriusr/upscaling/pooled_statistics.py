@@ -46,7 +46,7 @@ class PooledStatistics:
     def __post_init__(self):
         self.pools = [] if _is_out_of_reach(self.network) else global_pools(self.network)
         # Flips and turns (ensembles.py) move a tile's own pixels about: then all of its pixels count
-        self._counts_all = any(getattr(module, "turns_pictures", False) for module in self.network.modules())
+        self._counts_all = _turns_pictures(self.network)
         self._sums: list[_Sum] = []
         self._region: tuple[slice, slice] | None = None
 
@@ -119,6 +119,15 @@ def has_unheld_pools(network: nn.Module) -> bool:
     opts = [opt for opt in (getattr(module, "network_opt", None) for module in network.modules()) if opt]
     with torch.device("meta"):  # for its structure only
         return bool(global_pools(network)) or any(global_pools(build_network(opt)) for opt in opts)
+
+
+def has_turned_pools(network: nn.Module) -> bool:
+    """Whether a network with global pools sees a picture in several orientations: one mean then stands for all."""
+    return _turns_pictures(network) and bool(global_pools(network))
+
+
+def _turns_pictures(network: nn.Module) -> bool:
+    return any(getattr(module, "turns_pictures", False) for module in network.modules())
 
 
 def _is_out_of_reach(network: nn.Module) -> bool:

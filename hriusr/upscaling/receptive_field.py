@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hriusr.archs.registry import build_network
 from hriusr.atomic_file import write_atomically
 from hriusr.errors import HriusrError
+from hriusr.upscaling.ensembles import NetworkEnsemble, SelfEnsemble
 from hriusr.upscaling.pooled_statistics import global_pools
 from hriusr.upscaling.tile_plan import network_alignment
 
@@ -40,8 +41,7 @@ def receptive_reach(network: nn.Module, *, scale: int) -> int:
     Raises:
         HriusrError: it looks at the whole picture.
     """
-    if next(network.parameters(), None) is None and getattr(network, "network_opt", None):
-        network = build_network(network.network_opt)  # what an ONNX file was made from
+    network = _in_torch(network)
     path, key = cache_folder() / "receptive_fields.json", _structure(network)
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -60,6 +60,17 @@ def receptive_reach(network: nn.Module, *, scale: int) -> int:
             "perhaps at the whole picture: tiles cannot be exact; leave exact out, or use tile_size 0"
         )
     return known[key]
+
+
+def _in_torch(network: nn.Module) -> nn.Module:
+    """Return the network with each ONNX file in it replaced by what it was made from; weights do not matter here."""
+    if isinstance(network, SelfEnsemble):
+        return SelfEnsemble(_in_torch(network.network))
+    if isinstance(network, NetworkEnsemble):
+        return NetworkEnsemble([_in_torch(member) for member in network.networks])
+    if next(network.parameters(), None) is None and getattr(network, "network_opt", None):
+        return build_network(network.network_opt)
+    return network
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ others to stop; all of them are ready for the next picture.
     process 0   take a round of tiles, hand them on, send the verdict: go on (1) or stop (0)
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from hriusr.errors import HriusrError, ToldByAnotherError
 
 T = TypeVar("T")
 
+_PAUSE = 0.02  # seconds
 _HEADER = 5  # whether it is a tile, then its shape; or 0 and the length of a message
 
 
@@ -50,19 +52,24 @@ class TileSharing:
         """Let process 0 make a value (plain types) and return it everywhere.
 
         Raises:
-            HriusrError: what make raised; ToldByAnotherError in the other processes.
+            Exception: what make raised; ToldByAnotherError in the other processes.
+            HriusrError: a process is gone.
         """
         if self.count == 1:
             return make()
-        values: list[Any] = [None, None]
+        values: list[Any] = [None, ""]
+        problem = None
         if self.rank == 0:
             try:
                 values[0] = make()
-            except HriusrError as error:
-                values[1] = error
-        dist.broadcast_object_list(values, 0)
-        if values[1] is not None:
-            raise values[1] if self.rank == 0 else ToldByAnotherError(str(values[1]))
+            except Exception as error:
+                problem, values[1] = error, _describe(error)
+        with _reaching_all():
+            dist.broadcast_object_list(values, 0)
+        if problem is not None:
+            raise problem
+        if values[1]:
+            raise ToldByAnotherError(values[1])
         return values[0]
 
     def together(self, make: Callable[[], T]) -> T:
@@ -86,12 +93,31 @@ class TileSharing:
         return value
 
     def gather(self, value: T) -> list[T]:
-        """Return every process's value (plain types), in the order of ranks."""
+        """Return every process's value (plain types), in the order of ranks.
+
+        Raises:
+            HriusrError: a process is gone.
+        """
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        dist.all_gather_object(values, value)
+        with _reaching_all():
+            dist.all_gather_object(values, value)
         return values
+
+    def wait_for_all(self) -> None:
+        """Wait until all processes are here, open to signals meanwhile, which gloo's own waiting is not.
+
+        Raises:
+            HriusrError: a process is gone.
+        """
+        if self.count == 1:
+            return
+        with _reaching_all():
+            arrival = dist.barrier(async_op=True)
+            while not arrival.is_completed():
+                time.sleep(_PAUSE)
+            arrival.wait()
 
     def add_up(self, measure: Callable[[], list[tuple[Tensor | float, int]]]) -> list[tuple[Any, int]]:
         """Sum (total, count) pairs over all processes.
@@ -165,6 +191,16 @@ class TileSharing:
 
 
 ALONE = TileSharing()
+
+
+@contextmanager
+def _reaching_all() -> Iterator[None]:
+    """Say in one line that a process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).split("\n", maxsplit=1)[0]
+        raise HriusrError(f"a process of this run is gone ({text}): run it again") from None
 
 
 def _describe(error: Exception) -> str:

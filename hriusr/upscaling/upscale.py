@@ -16,6 +16,7 @@ from torch import nn
 from hriusr.errors import HriusrError, OptionsError
 from hriusr.models.precision import Precision, named_device
 from hriusr.pictures.source import MAX_PIXELS, open_source
+from hriusr.upscaling.aftermath import Stamp, stamp_of, written_since
 from hriusr.upscaling.display import UpscaleDisplay
 from hriusr.upscaling.inputs import find_inputs
 from hriusr.upscaling.job_runner import JobRunner, unfinished_notes
@@ -99,7 +100,7 @@ def upscale_path(
     find_inputs(inputs, recursive=recursive)  # says what is missing before seconds of loading
     if network is None:
         files = [weights] if isinstance(weights, str | Path) else weights
-        network = load_networks(files, network_settings, self_ensemble=self_ensemble, compiles=compiles)
+        network = load_networks(files, network_settings, self_ensemble=self_ensemble, compiles=compiles, device=device)
     elif self_ensemble or compiles:
         raise OptionsError("self_ensemble and compiles go with weights: wrap the network by ensembles.py, compiling.py")
     upscaler = PictureUpscaler(network, device=named_device(device, local_rank), options=tiles, sharing=sharing)
@@ -125,15 +126,27 @@ def upscale_path(
             report.outcomes.append(outcome)
             _say(display, outcome, is_speaking)
         done: dict[int, Outcome] = {}
+        before = [stamp_of(job.target) for job in job_list.jobs]
         try:
             for number, outcome in _run_all(runner, job_list.jobs, pixels, display):
                 done[number] = outcome
                 _say(display, outcome, is_speaking)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
+            done |= _found(job_list.jobs, before, done)
+            report.num_left = len(job_list.jobs) - len(done)
             for job in job_list.jobs if is_speaking else ():
                 for note in unfinished_notes(job):
                     display.line("note", f"{job.name}: {note}")
             raise
+        except HriusrError as error:  # a process of this run is gone
+            if not is_speaking:
+                raise
+            done |= _found(job_list.jobs, before, done)
+            for number, job in enumerate(job_list.jobs):
+                if number not in done:
+                    outcome = Outcome(job.name, job.target, "failed", str(error), notes=unfinished_notes(job))
+                    done[number] = outcome
+                    _say(display, outcome, is_speaking)
         finally:
             report.outcomes += [done[number] for number in sorted(done)]
             if is_speaking:
@@ -149,11 +162,21 @@ def _run_all(
     if runner.sharing.count > 1:
         alone = [number for number in together if pixels[number] < _SHARED_FROM]
         together = [number for number in together if pixels[number] >= _SHARED_FROM]
-        mine = {number: _run(runner.alone(), number, jobs, display) for number in runner.sharing.mine(alone)}
+        mine = {}
+        for number in runner.sharing.mine(alone):
+            mine[number] = _run(runner.alone(), number, jobs, display)
+            yield number, mine[number]
+        runner.sharing.wait_for_all()
         for share in runner.sharing.gather(mine):
-            yield from share.items()
+            yield from ((number, outcome) for number, outcome in share.items() if number not in mine)
     for number in together:
         yield number, _run(runner, number, jobs, display)
+
+
+def _found(jobs: list[Job], before: list[Stamp], done: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    """Return the outcomes of jobs that others than this process have done."""
+    found = {n: written_since(job, before[n]) for n, job in enumerate(jobs) if n not in done}
+    return {number: outcome for number, outcome in found.items() if outcome is not None}
 
 
 def _run(runner: JobRunner, number: int, jobs: list[Job], display: UpscaleDisplay) -> Outcome:

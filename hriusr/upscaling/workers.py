@@ -1,15 +1,20 @@
 """The processes of `hriusr upscale`: those that torchrun started, or workers that this process starts itself.
 
-Processes talk by gloo over 127.0.0.1 (workers), or as torchrun says; tiles are exchanged on the CPU.
+Processes talk by gloo over 127.0.0.1 (workers), or as torchrun says; tiles are exchanged on the CPU. Workers never
+outlive the process that started them: it ends them when it is interrupted or told to end, and they see when it is gone.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,6 +24,7 @@ from hriusr.upscaling.sharing import ALONE, TileSharing
 
 _TIMEOUT = timedelta(days=1)  # a process may wait that long for another's picture to be encoded
 _GRACE = 5  # seconds
+_ENDED = 128 + signal.SIGTERM  # exit status, as shells count it
 
 
 @contextmanager
@@ -41,6 +47,10 @@ def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tup
     if count == 1 and num_workers == 1:
         yield ALONE, 0
         return
+    parent = environment.get("HRIUSR_WORKER")
+    if parent:
+        _follow(int(parent))
+    handler = _exit_when_told_to_end() if parent or count == 1 else None
     if count == 1:
         count = num_workers
         workers = _start_workers(count, arguments)
@@ -51,10 +61,38 @@ def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tup
         except (RuntimeError, ValueError) as error:
             raise HriusrError(f"the {count} processes of this run do not find each other ({error})") from None
         yield TileSharing(rank, count), int(environment.get("LOCAL_RANK", rank))
+    except (KeyboardInterrupt, SystemExit):
+        if parent:
+            os._exit(_ENDED)  # process 0 says it; leaving the group in order would wait for the others
+        _end(workers, at_once=True)
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
         _end(workers)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+def _exit_when_told_to_end() -> Any:
+    """Let SIGTERM end this process as an exception does, so that files and processes are cleared; return what did."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, lambda *_: sys.exit(_ENDED))
+
+
+def _follow(parent: int) -> None:
+    """End this process soon after the one that started it."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(_ENDED)
+
+    if os.name == "posix":  # elsewhere a parent's number stays when it is gone
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _start_workers(count: int, arguments: Sequence[str]) -> list[subprocess.Popen]:
@@ -68,7 +106,7 @@ def _start_workers(count: int, arguments: Sequence[str]) -> list[subprocess.Pope
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),
-        "HRIUSR_WORKER": "1",
+        "HRIUSR_WORKER": str(os.getpid()),
         "OMP_NUM_THREADS": str(threads),
         "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else ""),
     }
@@ -81,8 +119,10 @@ def _start_workers(count: int, arguments: Sequence[str]) -> list[subprocess.Pope
     return workers
 
 
-def _end(workers: list[subprocess.Popen]) -> None:
-    """Wait for workers to end by themselves, a little; then make them."""
+def _end(workers: list[subprocess.Popen], *, at_once: bool = False) -> None:
+    """Wait for workers to end by themselves, a little, or tell them to; then make them."""
+    for worker in workers if at_once else ():
+        worker.terminate()
     for worker in workers:
         try:
             worker.wait(_GRACE)

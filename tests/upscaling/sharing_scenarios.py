@@ -16,6 +16,7 @@ def run_all(rank: int, store: str, answers) -> None:
     """Be one of COUNT processes and put (rank, name of the scenario -> answer) into a queue."""
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=COUNT)
     scenarios = (in_order, after_an_error, after_the_consumer_stopped, sums, after_together_failed)
+    scenarios += (after_a_fault_of_the_first,)
     try:
         answers.put((rank, {scenario.__name__: scenario(TileSharing(rank, COUNT)) for scenario in scenarios}))
     finally:
@@ -75,6 +76,20 @@ def after_together_failed(sharing: TileSharing) -> tuple[str, str]:
         except HriusrError as error:
             said.append(f"{type(error).__name__}: {error}")
     return tuple(said)
+
+
+def after_a_fault_of_the_first(sharing: TileSharing) -> tuple[str, int]:
+    """Process 0 meets an error that is not for the user; afterwards it makes a value for all."""
+
+    def fail() -> int:
+        raise KeyError("x")
+
+    try:
+        said = str(sharing.from_first(fail))
+    except Exception as error:
+        said = type(error).__name__
+    sharing.wait_for_all()
+    return said, sharing.from_first(lambda: 7)
 
 
 def _tiles(sharing: TileSharing, num_all: int, fails_at: int | None = None) -> Iterator[Tensor]:

@@ -1,5 +1,7 @@
 """Averages of eight orientations and of several networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import image_to_tensor, read_image, write_image
 from hriusr.errors import OptionsError
 from hriusr.upscaling.ensembles import NetworkEnsemble, SelfEnsemble
-from hriusr.upscaling.picture_upscaler import TileOptions
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
 from hriusr.upscaling.tiling import tile_upscale
 from hriusr.upscaling.upscale import upscale_path
 
@@ -84,3 +86,11 @@ def test_exact_goes_with_an_ensemble(tmp_path, photo, monkeypatch):
         )
     difference = read_image(tmp_path / "whole.png").astype(int) - read_image(tmp_path / "exact.png")
     assert abs(difference).max() <= 1
+
+
+def test_exact_is_refused_where_means_of_pools_are_those_of_all_orientations():
+    network = SelfEnsemble(build_network(VARIANTS["hat_tiny_x2"].network_opt()))
+    for options in (TileOptions(), TileOptions(tile_size=0, exact=True)):
+        PictureUpscaler(network, device=torch.device("cpu"), options=replace(options, tile_overlap=8))
+    with pytest.raises(OptionsError, match=r"exact: the network has global pools.* tile_size 0"):
+        PictureUpscaler(network, device=torch.device("cpu"), options=TileOptions(exact=True))

@@ -11,8 +11,13 @@ from hriusr.archs.variants import VARIANTS
 from hriusr.archs.weights import save_weights
 from hriusr.errors import HriusrError, OptionsError, WeightsError
 from hriusr.exporting.export import export_network
+from hriusr.upscaling.ensembles import NetworkEnsemble, SelfEnsemble
+from hriusr.upscaling.library import Upscaler
+from hriusr.upscaling.load_networks import load_networks
 from hriusr.upscaling.memory_plan import bytes_per_pixel
 from hriusr.upscaling.onnx_backend import load_onnx_network
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
+from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.tiling import tile_upscale
 
 
@@ -39,6 +44,42 @@ def test_tiles_of_both_backends_agree(exported):
 def test_memory_is_planned_by_what_the_file_says(exported):
     network = load_onnx_network(exported[0] / "net.onnx")
     assert bytes_per_pixel(network, scale=2, device=torch.device("cpu")) == network.bytes_per_pixel
+
+
+def test_memory_of_ensembles_is_that_of_their_files(exported):
+    alone, other = (load_onnx_network(exported[0] / "net.onnx") for _ in range(2))
+    device, known = torch.device("cpu"), alone.bytes_per_pixel
+    assert bytes_per_pixel(SelfEnsemble(alone), scale=2, device=device) == known
+    assert bytes_per_pixel(NetworkEnsemble([alone, other]), scale=2, device=device) == 2 * known
+    mixed = SelfEnsemble(NetworkEnsemble([alone, exported[1]]))
+    assert bytes_per_pixel(mixed, scale=2, device=device) > known
+
+
+def test_reach_of_ensembles_is_that_of_the_network(exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("HRIUSR_CACHE", str(tmp_path))
+    file = load_onnx_network(exported[0] / "net.onnx")
+    found = [receptive_reach(network, scale=2) for network in (file, SelfEnsemble(file), NetworkEnsemble([file, file]))]
+    assert found[0] == found[1] == found[2] == receptive_reach(exported[1], scale=2)
+
+
+def test_a_precision_without_effect_is_refused(exported):
+    network = load_onnx_network(exported[0] / "net.onnx")
+    for refuse in (
+        lambda: PictureUpscaler(SelfEnsemble(network), device=torch.device("cpu"), options=TileOptions("bf16")),
+        lambda: Upscaler(network, device="cpu").upscale(torch.rand(3, 4, 4), precision="bf16"),
+    ):
+        with pytest.raises(OptionsError, match=r"precision \(=bf16\) cannot change an ONNX file, which .* fp32"):
+            refuse()
+
+
+def test_the_device_reaches_the_session(exported, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "hriusr.upscaling.load_networks.load_onnx_network",
+        lambda path, device: seen.append(device) or load_onnx_network(path),
+    )
+    load_networks([exported[0] / "net.onnx"], device="cpu")
+    assert seen == ["cpu"]
 
 
 def test_threads_reach_the_session(exported):

@@ -44,3 +44,8 @@ def test_what_one_process_cannot_do_none_goes_on_with(answers):
         "ToldByAnotherError: not possible",
     )
     assert answers[2]["after_together_failed"][0] == "HriusrError: no file here"
+
+
+def test_a_fault_of_the_first_process_leaves_nobody_waiting(answers):
+    said = [answers[rank]["after_a_fault_of_the_first"] for rank in range(COUNT)]
+    assert said == [("KeyError", 7), ("ToldByAnotherError", 7), ("ToldByAnotherError", 7)]

@@ -231,7 +231,7 @@ def test_interruption_says_what_is_done(tmp_path):
     console = Console(file=io.StringIO(), width=300)
     with pytest.raises(KeyboardInterrupt):
         upscale_path(tmp_path / "in", tmp_path / "out", network=Interrupted(), console=console)
-    assert console.file.getvalue().startswith("1 of 1 picture(s) written")
+    assert console.file.getvalue().startswith("1 of 2 picture(s) written")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
 
@@ -252,8 +252,8 @@ def test_interruption_in_the_middle_says_where_it_goes_on(tmp_path):
     folder = tmp_path / ".a_x2.png.hriusr"
     expected = f"note: a.png: finished rows are kept in {folder}: the same command goes on from there"
     assert console.file.getvalue().splitlines()[0] == expected
+    Interruptible.limit = 100
     network = Interruptible()
-    network.limit = 100
     report = upscale_path(tmp_path / "a.png", network=network, tiles=options)
     assert report.outcomes[0].notes == ("continued where an earlier run was cut off",)
     assert network.num_calls == 2  # of four tiles
