@@ -19,7 +19,7 @@ import numpy as np
 
 from hriusr.errors import DataError, HriusrError
 from hriusr.pictures.bmp import open_plain_bmp
-from hriusr.pictures.fallback import open_with_pillow
+from hriusr.pictures.fallback import open_with_pillow, size_by_pillow
 from hriusr.pictures.gif_blocks import gif_is_whole
 from hriusr.pictures.metadata import PictureMetadata, metadata_of
 from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
@@ -203,6 +203,26 @@ def open_source(
         metadata=metadata,
         scratch_folder=None if scratch_folder is None else Path(scratch_folder),
     )
+
+
+def count_pixels(path: str | Path, *, max_pixels: int | None = MAX_PIXELS) -> int:
+    """Count the pixels of a picture, all frames together, by its header: nothing is decoded, whatever the format.
+
+    Raises:
+        DataError: as open_source; of formats that Pillow reads, what lies behind the header is not looked at.
+    """
+    path = Path(path)
+    descriptor = open_descriptor(path)
+    try:
+        is_pillows = find_loader(load_vips().Source.new_from_descriptor(descriptor)) is None
+    finally:
+        os.close(descriptor)
+    if is_pillows:
+        height, width = size_by_pillow(path)
+        _check_size(path, height, width, 1, max_pixels)
+        return height * width
+    with open_source(path, max_pixels=max_pixels) as source:
+        return source.height * source.width * source.num_frames
 
 
 def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> tuple[Any, int]:
