@@ -147,6 +147,16 @@ def test_colours_at_an_edge_stay_between_those_around(tmp_path, size):
     assert visible[:, :3].max() <= 147
 
 
+@pytest.mark.parametrize("size", [(20, 28), (48, 70)])
+def test_floats_beyond_1_are_kept_when_resampled_with_alpha(tmp_path, size):
+    pixels = np.full((32, 40, 4), 5, np.float32)
+    pixels[..., 1], pixels[..., 3] = -2, 1
+    pixels[8:20, 8:20, 3] = 0.5
+    encode(pixels, tmp_path / "a.tif", size=size)
+    result = tifffile.imread(tmp_path / "a.tif")
+    assert np.abs(result[..., :3] - (5, -2, 5)).max() < 0.01
+
+
 def test_each_frame_is_resampled_by_itself(tmp_path):
     frames = np.stack([np.full((8, 8, 1), value, np.uint8) for value in (0, 255)])
     encode(frames, tmp_path / "a.tif", size=(6, 20))
