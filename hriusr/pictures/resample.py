@@ -36,8 +36,8 @@ def _resample_with_alpha(frame: Any, height: int, width: int, dtype: np.dtype) -
 
     Colours multiplied by alpha, resampled and divided again are right where alpha is large. Where it is small, a sharp
     kernel's negative weights divide noise by nearly nothing: black and white specks around every edge. A kernel without
-    such weights stays between the visible colours around, so it takes over there. Floats have no
-    bounds that colours could be held within.
+    such weights stays between the visible colours around, so it takes over there. Floats have no bounds
+    that colours could be held within.
     """
     is_whole = dtype.kind == "u"
     greatest = np.iinfo(dtype).max if is_whole else 1.0

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
+from hriusr.pictures.apng import count_png_frames
 from hriusr.pictures.bmp import open_plain_bmp
 from hriusr.pictures.fallback import open_with_pillow, size_by_pillow
 from hriusr.pictures.gif_blocks import gif_is_whole
@@ -43,10 +44,18 @@ class PictureSource:
         dtype: uint8, uint16, or float32 (values as in the file, nominally 0..1).
         num_frames: 1, or those of an animation or of a TIFF with several pages, each of the whole size.
         metadata: what a result should keep.
+        notes: what of the file is left out, one line each; the logger says it too, once.
     """
 
     def __init__(
-        self, path: Path, image: Any, *, num_frames: int, metadata: PictureMetadata, scratch_folder: Path | None
+        self,
+        path: Path,
+        image: Any,
+        *,
+        num_frames: int,
+        metadata: PictureMetadata,
+        scratch_folder: Path | None,
+        notes: tuple[str, ...] = (),
     ):
         self.path = path
         self.width, self.height = image.width, image.height // num_frames
@@ -54,6 +63,7 @@ class PictureSource:
         self.dtype = _DTYPES[image.format]
         self.num_frames = num_frames
         self.metadata = metadata
+        self.notes = notes
         self._image = image  # until it is decoded
         self._scratch_folder = scratch_folder
         self._pixels_HWC: np.ndarray | None = None  # frames one above the other
@@ -98,6 +108,8 @@ class PictureSource:
             else:
                 self._file = self._pixels_on_disk()
             self._image = None
+        for note in self.notes:
+            logger.warning("%s: %s", self.path, note)
 
     def read_rows(self, start: int, stop: int, frame: int = 0) -> np.ndarray:
         """Return rows start..stop (exclusive) of a frame, in any order, any number of times.
@@ -179,7 +191,7 @@ def open_source(
             _check_gif(path)
     finally:
         os.close(descriptor)
-    num_frames, orientation = 1, 1
+    num_frames, orientation, notes = 1, 1, ()
     try:
         if loader is None:
             image = open_plain_bmp(path)
@@ -188,7 +200,7 @@ def open_source(
             else:
                 image = open_with_pillow(path, lambda height, width: _check_size(path, height, width, 1, max_pixels))
         else:
-            image, num_frames = _open_with_vips(source, loader, path, max_pixels)
+            image, num_frames, notes = _open_with_vips(source, loader, path, max_pixels)
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
         image = _as_rgb(image, path)
         metadata = metadata_of(image)
@@ -202,6 +214,7 @@ def open_source(
         num_frames=num_frames,
         metadata=metadata,
         scratch_folder=None if scratch_folder is None else Path(scratch_folder),
+        notes=notes,
     )
 
 
@@ -225,8 +238,9 @@ def count_pixels(path: str | Path, *, max_pixels: int | None = MAX_PIXELS) -> in
         return source.height * source.width * source.num_frames
 
 
-def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> tuple[Any, int]:
-    """Return the image, frames one above the other, and how many they are."""
+def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> tuple[Any, int, tuple[str, ...]]:
+    """Return the image, frames one above the other, how many they are, and what is left out."""
+    notes = ()
     vips = load_vips()
     load = getattr(vips.Image, f"{loader}_source")
     settings = {"access": "sequential", "fail_on": "error"}
@@ -239,12 +253,17 @@ def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> 
         try:
             image = load(source, n=-1, **settings)
         except vips.Error:
-            logger.warning("%s has %d pages of different kinds: only the first is taken", path, num_frames)
+            notes = (f"only the first of {num_frames} pages is taken, they are of different kinds",)
             num_frames = 1
+    if loader == "pngload":
+        with open(path, "rb") as file:
+            num_found = count_png_frames(file)
+        if num_found > 1:
+            notes = (f"only the first of {num_found} frames is taken: save the animation as WebP or GIF to keep them",)
     if "orientation" in image.get_fields() and image.get("orientation") not in _IN_ORDER:
         settings["access"] = "random"  # libvips unpacks it first
         image = load(source, **settings) if num_frames == 1 else load(source, n=-1, **settings)
-    return image, num_frames
+    return image, num_frames, notes
 
 
 def _check_gif(path: Path) -> None:

@@ -228,7 +228,11 @@ def test_pages_of_a_tiff_are_frames_if_they_are_alike(tmp_path, caplog):
         writer.write(pages[0, :4], photometric="rgb")
     with open_source(tmp_path / "b.tif") as source:
         assert source.num_frames == 1
-    assert "b.tif has 2 pages of different kinds: only the first is taken" in caplog.text
+        assert source.notes == ("only the first of 2 pages is taken, they are of different kinds",)
+        assert not caplog.text
+        source.decode()
+        source.decode()
+    assert caplog.text.count("only the first of 2 pages is taken") == 1
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
