@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hriusr.atomic_file import replacing
+from hriusr.data.leftovers import remove_leftover_files
 from hriusr.errors import HriusrError
 from hriusr.pictures.bmp import write_bmp
 from hriusr.pictures.formats import check_target
@@ -52,6 +53,7 @@ def encode_picture(
     dtype = np.dtype(dtype)
     new_height, new_width = size or (height, width)
     check_target(target, new_height, new_width, dtype, num_channels in (2, 4), num_frames)
+    remove_leftover_files(target.parent, target.name)  # a killed process may have left gigabytes
     vips = load_vips()
     rows = mapped_raw if suffix == ".bmp" else streamed_raw
     try:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -212,6 +214,18 @@ def test_full_disk_leaves_what_stood_there(tmp_path, suffix, file_size_limit, ca
     assert path.read_bytes() == b"old"
     assert sorted(left.name for left in tmp_path.iterdir()) == [path.name, "raw"]
     assert capfd.readouterr().err == ""
+
+
+def test_what_a_killed_process_left_of_this_picture_is_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".a.png.{gone.pid}.tmp"
+    others = [tmp_path / f".b.png.{gone.pid}.tmp", tmp_path / f".a.png.{os.getppid()}.tmp"]
+    for path in (left, *others):
+        path.write_bytes(b"half a picture")
+    encode(noise((9, 9, 3)), tmp_path / "a.png")
+    assert not left.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_read_only_folder_is_named(tmp_path):
