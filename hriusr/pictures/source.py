@@ -22,7 +22,7 @@ from hriusr.pictures.apng import count_png_frames
 from hriusr.pictures.bmp import open_plain_bmp
 from hriusr.pictures.fallback import open_with_pillow, size_by_pillow
 from hriusr.pictures.gif_blocks import gif_is_whole
-from hriusr.pictures.metadata import PictureMetadata, metadata_of
+from hriusr.pictures.metadata import PictureMetadata, metadata_of, turned
 from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ MAX_PIXELS = 2**28
 _IN_MEMORY = 64 * 2**20  # bytes
 _MULTI_PAGE = ("gifload", "webpload", "tiffload")
 _DTYPES = {name: dtype for dtype, name in FORMATS.items()}
+_FIRST_TURNED = 5  # orientations from here on make rows of columns
+_UNREADABLE = ("samples out of range", "bad labq format")  # libvips of kinds it lacks
 _IN_ORDER = (1, 2)  # orientations that need no other rows than the next ones
 
 
@@ -175,8 +177,8 @@ def open_source(
         scratch_folder: where pictures of more than 64 MB are unpacked to; None: the system's folder for such (TMPDIR).
 
     Returns:
-        Palettes become colours, one bit becomes grey of 8, CMYK and Lab become sRGB (by the file's own profile, or a
-        common one); other colours stay as they are, and so does their profile.
+        Palettes become colours, one bit becomes grey of 8, CMYK and Lab of 16 bits become sRGB (by the file's own
+        profile, or a common one); other colours stay as they are, and so does their profile.
 
     Raises:
         DataError: the file is missing, empty, no picture, too large or of a kind that cannot be upscaled.
@@ -206,6 +208,7 @@ def open_source(
         metadata = metadata_of(image)
         if orientation != 1:
             image = _upright(image, num_frames)
+            metadata = turned(metadata) if orientation >= _FIRST_TURNED else metadata
     except vips.Error as error:
         raise _damage(path, error) from None
     return PictureSource(
@@ -309,6 +312,11 @@ def _upright(image, num_frames: int):
 
 
 def _damage(path: Path, error: Exception) -> DataError:
+    if any(text in str(error) for text in _UNREADABLE):
+        return DataError(
+            f"{path} is of a kind that cannot be read ({vips_reason(error)}): "
+            "save it as RGB or grey, with 8 or 16 bits a channel or floats of 32"
+        )
     return DataError(
         f"{path} is damaged, cut off or of an unknown kind ({vips_reason(error)}): "
         "copy it again, or take it out of the folder"
