@@ -3,6 +3,7 @@
 All formats but JPEG (and GIF, which has 256 colours) are written without loss.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from hriusr.pictures.formats import check_target
 from hriusr.pictures.metadata import PictureMetadata, with_metadata
 from hriusr.pictures.raw_image import mapped_raw, streamed_raw
 from hriusr.pictures.resample import resample
+from hriusr.pictures.tiff_exif import add_exif
 from hriusr.pictures.vips import load_vips, run_interruptibly, vips_reason
+
+logger = logging.getLogger(__name__)
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
 
@@ -68,6 +72,9 @@ def encode_picture(
                 save = getattr(image, f"{saver}_target")
                 target_of_vips = vips.Target.new_to_descriptor(file.fileno())
                 run_interruptibly(lambda: save(target_of_vips, **settings), image)
+                exif = metadata.fields.get("exif-data")
+                if saver == "tiffsave" and exif is not None and not add_exif(file, exif):
+                    logger.warning("%s: EXIF is left out: it is damaged, or the TIFF too large for it", target)
     except vips.Error as error:
         reason = "No space left on device" if "No space left" in str(error) else vips_reason(error)
         raise HriusrError(f"cannot write {target}: {reason}; what stood there before is untouched") from error

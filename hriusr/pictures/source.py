@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from hriusr.pictures.bmp import open_plain_bmp
 from hriusr.pictures.fallback import open_with_pillow, size_by_pillow
 from hriusr.pictures.gif_blocks import gif_is_whole
 from hriusr.pictures.metadata import PictureMetadata, metadata_of, turned
+from hriusr.pictures.tiff_exif import exif_fields
 from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
 
 logger = logging.getLogger(__name__)
@@ -206,6 +208,8 @@ def open_source(
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
         image = _as_rgb(image, path)
         metadata = metadata_of(image)
+        if loader == "tiffload" and "exif-data" not in metadata.fields:
+            metadata = replace(metadata, fields=metadata.fields | exif_fields(path))
         if orientation != 1:
             image = _upright(image, num_frames)
             metadata = turned(metadata) if orientation >= _FIRST_TURNED else metadata
