@@ -9,7 +9,7 @@ import typer
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.cli.networks import find_network
 from hriusr.entry import guarded
-from hriusr.errors import OptionsError
+from hriusr.errors import OptionsError, WeightsError
 
 
 class Target(str, Enum):
@@ -51,11 +51,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a network for other runtimes, for pictures of any size; ONNX of a large one takes minutes."""
-    from hriusr.archs.pretrained import shipped_weights
     from hriusr.exporting.export import export_network
     from hriusr.exporting.formats import ENDINGS
 
-    network = shipped_weights().get(source) or find_network(source)
+    network = _shipped(source) or find_network(source)
     if to is None:
         to = next((kind for kind in Target if output is not None and output.suffix == ENDINGS[kind.value]), Target.onnx)
     if output is None:
@@ -84,3 +83,14 @@ def export(
         typer.echo(f"  {batch} x {height} x {width}: largest error {error:.2g}")
     checked = f"largest error {max(result.errors.values()):.2g}" if result.errors else "not checked"
     typer.echo(f"wrote {result.target} ({result.target.stat().st_size / 1e6:.1f} MB, {precision.value}, {checked})")
+
+
+def _shipped(name: str) -> Path | None:
+    """Return the file of weights that come with hriusr, by any of their names."""
+    from hriusr.archs.pretrained import find_weights, shipped_weights
+
+    try:
+        path = find_weights(name)
+    except WeightsError:
+        return None
+    return path if path in shipped_weights().values() else None

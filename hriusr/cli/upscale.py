@@ -1,6 +1,7 @@
 """`hriusr upscale`: pictures, folders of pictures and videos through a network."""
 
 import json
+import math
 import sys
 from enum import Enum
 from pathlib import Path
@@ -138,6 +139,7 @@ def upscale(
     from rich.console import Console
 
     from hriusr.pictures.source import MAX_PIXELS
+    from hriusr.pictures.video_formats import VIDEO_TARGETS
     from hriusr.upscaling.output_size import OutputSize
     from hriusr.upscaling.picture_upscaler import TileOptions
     from hriusr.upscaling.upscale import upscale_path
@@ -145,12 +147,18 @@ def upscale(
 
     if workers > 1 and device not in (None, "cpu"):
         raise OptionsError(f"workers (={workers}) share a CPU's cores; for several GPUs use torchrun, without device")
+    if scale is not None and not math.isfinite(scale):
+        raise OptionsError(f"scale (={scale}) must be a number, such as 3.7")
     names: list[str | Path] = [*(weights or [default_weights(scale)])]
     given = parse_settings(settings)
     if backend is Backend.onnx:
         from hriusr.exporting.cached import exported_onnx
 
+        for name in names if given else ():
+            if Path(name).suffix == ".onnx":
+                raise OptionsError(f"{name} is fixed: leave out settings, or name its weights")
         names, given = [exported_onnx(name, given) for name in names], {}
+    console = Console(stderr=True)
     with joined_processes(workers, sys.argv[1:]) as (sharing, local_rank), sharing.speaking_once():
         report = upscale_path(
             pictures,
@@ -169,7 +177,7 @@ def upscale(
             overwrite=overwrite,
             jpeg_quality=jpeg_quality,
             max_pixels=(max_pixels or None) if max_pixels is not None else MAX_PIXELS,
-            console=Console(stderr=True),
+            console=console,
             sharing=sharing,
             local_rank=local_rank,
         )
@@ -177,6 +185,15 @@ def upscale(
         if report.failures:
             raise ToldByAnotherError("process 0 says it")
         return
+    targets = [outcome.target for outcome in report.outcomes]
+    unused = []
+    if suffix and targets == [output]:
+        unused.append(f"suffix (={suffix}) has no effect: the output {output} is the result's whole name")
+    if check_seams and any(target.suffix.lower() in VIDEO_TARGETS for target in targets):
+        unused.append("check_seams has no effect on videos")
+    for note in unused:
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+    report.notes += unused
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     if report.failures:

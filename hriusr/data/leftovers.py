@@ -11,10 +11,16 @@ from pathlib import Path
 _QUIET = 60  # seconds; a database that is written on another machine, whose processes are not seen here, grows
 
 
-def remove_leftover_files(folder: Path) -> None:
-    """Remove `.<name>.<process>.tmp`, which writing atomically leaves when it is killed, of processes that are gone."""
+def remove_leftover_files(folder: Path, name: str | None = None) -> None:
+    """Remove `.<name>.<process>.tmp`, which writing atomically leaves when it is killed, of processes that are gone.
+
+    Args:
+        folder: where to look.
+        name: of the file that was to be written; None: any.
+    """
+    pattern = re.compile(rf"\.{'.*' if name is None else re.escape(name)}\.(\d+)\.tmp")
     for path in folder.glob(".*.tmp"):
-        match = re.search(r"\.(\d+)\.tmp$", path.name)
+        match = pattern.fullmatch(path.name)
         if match and not _is_running(int(match[1])) and not path.is_dir():
             path.unlink(missing_ok=True)
 

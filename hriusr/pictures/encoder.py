@@ -3,6 +3,7 @@
 All formats but JPEG (and GIF, which has 256 colours) are written without loss.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from typing import Any
 import numpy as np
 
 from hriusr.atomic_file import replacing
+from hriusr.data.leftovers import remove_leftover_files
 from hriusr.errors import HriusrError
 from hriusr.pictures.bmp import write_bmp
 from hriusr.pictures.formats import check_target
 from hriusr.pictures.metadata import PictureMetadata, with_metadata
 from hriusr.pictures.raw_image import mapped_raw, streamed_raw
 from hriusr.pictures.resample import resample
+from hriusr.pictures.tiff_exif import add_exif
 from hriusr.pictures.vips import load_vips, run_interruptibly, vips_reason
+
+logger = logging.getLogger(__name__)
 
 _BIGTIFF_FROM = 2 * 10**9  # bytes of pixels; the classic format ends at 4 GB, and compression may not help
 
@@ -52,6 +57,7 @@ def encode_picture(
     dtype = np.dtype(dtype)
     new_height, new_width = size or (height, width)
     check_target(target, new_height, new_width, dtype, num_channels in (2, 4), num_frames)
+    remove_leftover_files(target.parent, target.name)  # a killed process may have left gigabytes
     vips = load_vips()
     rows = mapped_raw if suffix == ".bmp" else streamed_raw
     try:
@@ -66,6 +72,9 @@ def encode_picture(
                 save = getattr(image, f"{saver}_target")
                 target_of_vips = vips.Target.new_to_descriptor(file.fileno())
                 run_interruptibly(lambda: save(target_of_vips, **settings), image)
+                exif = metadata.fields.get("exif-data")
+                if saver == "tiffsave" and exif is not None and not add_exif(file, exif):
+                    logger.warning("%s: EXIF is left out: it is damaged, or the TIFF too large for it", target)
     except vips.Error as error:
         reason = "No space left on device" if "No space left" in str(error) else vips_reason(error)
         raise HriusrError(f"cannot write {target}: {reason}; what stood there before is untouched") from error

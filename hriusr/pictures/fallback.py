@@ -1,7 +1,8 @@
 """Pictures that libvips does not know, by Pillow: PPM, TGA, PCX, ICO, JPEG 2000, uncommon BMPs; read into memory."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,10 @@ def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> Any:
     Raises:
         DataError: no picture, damaged or of a kind that cannot be upscaled.
     """
-    raise_pillows_limit()
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
-            warnings.simplefilter("ignore")
-            check_size(image.height, image.width)
-            resolution, profile = image.info.get("dpi"), image.info.get("icc_profile")
-            pixels_HWC, is_cmyk = _pixels(ImageOps.exif_transpose(image)), image.mode == "CMYK"
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise DataError(
-            f"{path} is no picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF): take it out of the folder"
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} is damaged or cut off ({error}): copy it again, or take it out of the folder"
-        ) from None
+    with _opened(path) as image:
+        check_size(image.height, image.width)
+        resolution, profile = image.info.get("dpi"), image.info.get("icc_profile")
+        pixels_HWC, is_cmyk = _pixels(ImageOps.exif_transpose(image)), image.mode == "CMYK"
     vips = load_vips()
     picture = vips.Image.new_from_array(pixels_HWC)
     interpretation = "cmyk" if is_cmyk else _INTERPRETATIONS.get(picture.bands, "multiband")
@@ -55,6 +45,34 @@ def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> Any:
     if profile:
         picture.set_type(vips.GValue.blob_type, "icc-profile-data", profile)
     return picture
+
+
+def size_by_pillow(path: Path) -> tuple[int, int]:
+    """Return (height, width) as the header says it, before any turning.
+
+    Raises:
+        DataError: no picture, or damaged there.
+    """
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Give a picture of which Pillow has read the header; errors of the block become DataError too."""
+    raise_pillows_limit()
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
+            warnings.simplefilter("ignore")
+            yield image
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise DataError(
+            f"{path} is no picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF): take it out of the folder"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} is damaged or cut off ({error}): copy it again, or take it out of the folder"
+        ) from None
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

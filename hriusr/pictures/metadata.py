@@ -1,6 +1,6 @@
 """What a picture file says beside its pixels, as plain values: colour profile, EXIF, XMP, resolution, delays."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hriusr.pictures.vips import load_vips
 
@@ -41,10 +41,20 @@ def metadata_of(image) -> PictureMetadata:
     return PictureMetadata(kept, (image.xres, image.yres), unit)
 
 
+def turned(metadata: PictureMetadata) -> PictureMetadata:
+    """Return the metadata of a picture that was turned by a quarter: resolution across becomes that along."""
+    other = {"XResolution": "YResolution", "YResolution": "XResolution"}
+    fields = {}
+    for name, value in metadata.fields.items():
+        start, dash, tag = name.rpartition("-")
+        fields[start + dash + other.get(tag, tag)] = value
+    return replace(metadata, fields=fields, pixels_per_mm=metadata.pixels_per_mm[::-1])
+
+
 def with_metadata(image, metadata: PictureMetadata, *, num_frames: int = 1):
     """Return a pyvips.Image that carries the metadata; delays only where it has frames, one above the other."""
     types = load_vips().GValue
-    image = image.copy(xres=metadata.pixels_per_mm[0], yres=metadata.pixels_per_mm[1])
+    image = image.copy()
     for name, value in metadata.fields.items():
         if name in _KEPT_OF_FRAMES and num_frames == 1:
             continue
@@ -56,4 +66,4 @@ def with_metadata(image, metadata: PictureMetadata, *, num_frames: int = 1):
         image.set_type(types.gstr_type, "resolution-unit", metadata.resolution_unit)
     if num_frames > 1:
         image.set_type(types.gint_type, "page-height", image.height // num_frames)
-    return image
+    return image.copy(xres=metadata.pixels_per_mm[0], yres=metadata.pixels_per_mm[1])  # last: EXIF has set its own

@@ -23,7 +23,7 @@ def resample(image: Any, num_frames: int, height: int, width: int, dtype: np.dty
     for number in range(num_frames):
         frame = image.crop(0, number * old_height, image.width, old_height) if num_frames > 1 else image
         if image.bands in (2, 4):
-            frame = _resample_with_alpha(frame, height, width, np.iinfo(dtype).max if dtype.kind == "u" else 1.0)
+            frame = _resample_with_alpha(frame, height, width, dtype)
         else:
             frame = _resample(frame.cast("float"), height, width, _SHARP)
         frames.append(frame.rint().cast(image.format) if dtype.kind == "u" else frame.cast("float"))
@@ -31,21 +31,26 @@ def resample(image: Any, num_frames: int, height: int, width: int, dtype: np.dty
     return joined.copy(interpretation=image.interpretation)
 
 
-def _resample_with_alpha(frame: Any, height: int, width: int, greatest: float) -> Any:
+def _resample_with_alpha(frame: Any, height: int, width: int, dtype: np.dtype) -> Any:
     """Resample colours so that neither hidden ones nor ringing show at edges.
 
     Colours multiplied by alpha, resampled and divided again are right where alpha is large. Where it is small, a sharp
     kernel's negative weights divide noise by nearly nothing: black and white specks around every edge. A kernel without
-    such weights stays between the visible colours around, so it takes over there.
+    such weights stays between the visible colours around, so it takes over there. Floats have no bounds
+    that colours could be held within.
     """
+    is_whole = dtype.kind == "u"
+    greatest = np.iinfo(dtype).max if is_whole else 1.0
     weighted = frame.premultiply(max_alpha=greatest).cast("float")
     sharp, soft = (_resample(weighted, height, width, kernels) for kernels in (_SHARP, _SOFT))
     sharp_alpha, soft_alpha = sharp[frame.bands - 1], soft[frame.bands - 1]
     trust = _clamp(soft_alpha * (2 / greatest) - 1, 1)  # in the sharp colours: from half to full opacity
     colours = [
-        _clamp(multiplied[: frame.bands - 1] * greatest / (alpha > 0).ifthenelse(alpha, 1), greatest)
+        multiplied[: frame.bands - 1] * greatest / (alpha > 0).ifthenelse(alpha, 1)
         for multiplied, alpha in ((sharp, sharp_alpha), (soft, soft_alpha))
     ]
+    if is_whole:
+        colours = [_clamp(colour, greatest) for colour in colours]
     alpha = (soft_alpha > 0).ifthenelse(_clamp(sharp_alpha, greatest), 0)
     return (colours[0] * trust + colours[1] * (1 - trust)).bandjoin(alpha)
 

@@ -12,16 +12,19 @@ import logging
 import os
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hriusr.errors import DataError, HriusrError
+from hriusr.pictures.apng import count_png_frames
 from hriusr.pictures.bmp import open_plain_bmp
-from hriusr.pictures.fallback import open_with_pillow
+from hriusr.pictures.fallback import open_with_pillow, size_by_pillow
 from hriusr.pictures.gif_blocks import gif_is_whole
-from hriusr.pictures.metadata import PictureMetadata, metadata_of
+from hriusr.pictures.metadata import PictureMetadata, metadata_of, turned
+from hriusr.pictures.tiff_exif import exif_fields
 from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,8 @@ MAX_PIXELS = 2**28
 _IN_MEMORY = 64 * 2**20  # bytes
 _MULTI_PAGE = ("gifload", "webpload", "tiffload")
 _DTYPES = {name: dtype for dtype, name in FORMATS.items()}
+_FIRST_TURNED = 5  # orientations from here on make rows of columns
+_UNREADABLE = ("samples out of range", "bad labq format")  # libvips of kinds it lacks
 _IN_ORDER = (1, 2)  # orientations that need no other rows than the next ones
 
 
@@ -43,10 +48,18 @@ class PictureSource:
         dtype: uint8, uint16, or float32 (values as in the file, nominally 0..1).
         num_frames: 1, or those of an animation or of a TIFF with several pages, each of the whole size.
         metadata: what a result should keep.
+        notes: what of the file is left out, one line each; the logger says it too, once.
     """
 
     def __init__(
-        self, path: Path, image: Any, *, num_frames: int, metadata: PictureMetadata, scratch_folder: Path | None
+        self,
+        path: Path,
+        image: Any,
+        *,
+        num_frames: int,
+        metadata: PictureMetadata,
+        scratch_folder: Path | None,
+        notes: tuple[str, ...] = (),
     ):
         self.path = path
         self.width, self.height = image.width, image.height // num_frames
@@ -54,6 +67,7 @@ class PictureSource:
         self.dtype = _DTYPES[image.format]
         self.num_frames = num_frames
         self.metadata = metadata
+        self.notes = notes
         self._image = image  # until it is decoded
         self._scratch_folder = scratch_folder
         self._pixels_HWC: np.ndarray | None = None  # frames one above the other
@@ -98,6 +112,8 @@ class PictureSource:
             else:
                 self._file = self._pixels_on_disk()
             self._image = None
+        for note in self.notes:
+            logger.warning("%s: %s", self.path, note)
 
     def read_rows(self, start: int, stop: int, frame: int = 0) -> np.ndarray:
         """Return rows start..stop (exclusive) of a frame, in any order, any number of times.
@@ -163,8 +179,8 @@ def open_source(
         scratch_folder: where pictures of more than 64 MB are unpacked to; None: the system's folder for such (TMPDIR).
 
     Returns:
-        Palettes become colours, one bit becomes grey of 8, CMYK and Lab become sRGB (by the file's own profile, or a
-        common one); other colours stay as they are, and so does their profile.
+        Palettes become colours, one bit becomes grey of 8, CMYK and Lab of 16 bits become sRGB (by the file's own
+        profile, or a common one); other colours stay as they are, and so does their profile.
 
     Raises:
         DataError: the file is missing, empty, no picture, too large or of a kind that cannot be upscaled.
@@ -179,7 +195,7 @@ def open_source(
             _check_gif(path)
     finally:
         os.close(descriptor)
-    num_frames, orientation = 1, 1
+    num_frames, orientation, notes = 1, 1, ()
     try:
         if loader is None:
             image = open_plain_bmp(path)
@@ -188,12 +204,15 @@ def open_source(
             else:
                 image = open_with_pillow(path, lambda height, width: _check_size(path, height, width, 1, max_pixels))
         else:
-            image, num_frames = _open_with_vips(source, loader, path, max_pixels)
+            image, num_frames, notes = _open_with_vips(source, loader, path, max_pixels)
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
         image = _as_rgb(image, path)
         metadata = metadata_of(image)
+        if loader == "tiffload" and "exif-data" not in metadata.fields:
+            metadata = replace(metadata, fields=metadata.fields | exif_fields(path))
         if orientation != 1:
             image = _upright(image, num_frames)
+            metadata = turned(metadata) if orientation >= _FIRST_TURNED else metadata
     except vips.Error as error:
         raise _damage(path, error) from None
     return PictureSource(
@@ -202,11 +221,33 @@ def open_source(
         num_frames=num_frames,
         metadata=metadata,
         scratch_folder=None if scratch_folder is None else Path(scratch_folder),
+        notes=notes,
     )
 
 
-def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> tuple[Any, int]:
-    """Return the image, frames one above the other, and how many they are."""
+def count_pixels(path: str | Path, *, max_pixels: int | None = MAX_PIXELS) -> int:
+    """Count the pixels of a picture, all frames together, by its header: nothing is decoded, whatever the format.
+
+    Raises:
+        DataError: as open_source; of formats that Pillow reads, what lies behind the header is not looked at.
+    """
+    path = Path(path)
+    descriptor = open_descriptor(path)
+    try:
+        is_pillows = find_loader(load_vips().Source.new_from_descriptor(descriptor)) is None
+    finally:
+        os.close(descriptor)
+    if is_pillows:
+        height, width = size_by_pillow(path)
+        _check_size(path, height, width, 1, max_pixels)
+        return height * width
+    with open_source(path, max_pixels=max_pixels) as source:
+        return source.height * source.width * source.num_frames
+
+
+def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> tuple[Any, int, tuple[str, ...]]:
+    """Return the image, frames one above the other, how many they are, and what is left out."""
+    notes = ()
     vips = load_vips()
     load = getattr(vips.Image, f"{loader}_source")
     settings = {"access": "sequential", "fail_on": "error"}
@@ -219,12 +260,17 @@ def _open_with_vips(source, loader: str, path: Path, max_pixels: int | None) -> 
         try:
             image = load(source, n=-1, **settings)
         except vips.Error:
-            logger.warning("%s has %d pages of different kinds: only the first is taken", path, num_frames)
+            notes = (f"only the first of {num_frames} pages is taken, they are of different kinds",)
             num_frames = 1
+    if loader == "pngload":
+        with open(path, "rb") as file:
+            num_found = count_png_frames(file)
+        if num_found > 1:
+            notes = (f"only the first of {num_found} frames is taken: save the animation as WebP or GIF to keep them",)
     if "orientation" in image.get_fields() and image.get("orientation") not in _IN_ORDER:
         settings["access"] = "random"  # libvips unpacks it first
         image = load(source, **settings) if num_frames == 1 else load(source, n=-1, **settings)
-    return image, num_frames
+    return image, num_frames, notes
 
 
 def _check_gif(path: Path) -> None:
@@ -270,6 +316,11 @@ def _upright(image, num_frames: int):
 
 
 def _damage(path: Path, error: Exception) -> DataError:
+    if any(text in str(error) for text in _UNREADABLE):
+        return DataError(
+            f"{path} is of a kind that cannot be read ({vips_reason(error)}): "
+            "save it as RGB or grey, with 8 or 16 bits a channel or floats of 32"
+        )
     return DataError(
         f"{path} is damaged, cut off or of an unknown kind ({vips_reason(error)}): "
         "copy it again, or take it out of the folder"

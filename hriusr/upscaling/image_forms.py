@@ -53,8 +53,9 @@ def to_pixels(image: Any) -> tuple[Tensor, Restore]:
 def _from_numpy(image: np.ndarray) -> tuple[Tensor, Restore]:
     if image.ndim not in (2, 3):
         raise DataError(f"image (an array of shape {image.shape}) must be (H, W) or (H, W, channels)")
+    image = np.ascontiguousarray(image)
     try:
-        tensor = torch.from_numpy(np.ascontiguousarray(image))
+        tensor = torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of what is read-only
     except TypeError:
         raise DataError(_wrong_dtype(image.dtype)) from None
     is_flat = tensor.ndim == 2

@@ -1,6 +1,8 @@
 """What `hriusr upscale` is asked to enlarge: files, folders and patterns become a list of files."""
 
+import functools
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +10,8 @@ from pathlib import Path
 
 from hriusr.data.image_io import IMAGE_SUFFIXES, natural_key
 from hriusr.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jfif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".tga", ".pcx", ".dib")
@@ -83,20 +87,23 @@ def _find(path: Path, recursive: bool) -> tuple[InputGroup | None, list[tuple[st
 
 def _match(pattern: Path, recursive: bool) -> tuple[InputGroup | None, list[tuple[str, str]]]:
     """Find what a pattern matches; a folder that it matches stands for its pictures."""
-    fixed = []
+    fixed: list[str] = []
     for part in pattern.parts:
-        if glob.has_magic(part):
+        if glob.has_magic(part) and not os.path.lexists(Path(*fixed, part)):
             break
         fixed.append(part)
-    root = Path(*fixed)
+    else:
+        return None, [(str(pattern), "does not exist: check the path")]
+    root, rest = Path(*fixed), pattern.parts[len(fixed) :]
     sources, problems = [], []
-    for match in glob.glob(str(pattern), recursive=True):
+    for match in glob.glob(os.path.join(glob.escape(str(root)), *rest), recursive=True):
         if os.path.isdir(match):
-            if "**" not in pattern.parts:
+            if rest[-1] != "**":  # which matches the files below by itself
                 below, more = _walk(Path(match), recursive)
                 sources, problems = sources + below, problems + more
         elif _is_suitable(os.path.basename(match)):
             sources.append(Path(match))
+    problems = list(dict.fromkeys(problems))
     if not sources and not problems:
         problems = [(str(pattern), "matches no picture or video: check the pattern")]
     return InputGroup(root, sorted(set(sources), key=lambda path: natural_key(str(path))), "pattern"), problems
@@ -112,8 +119,16 @@ def _walk(folder: Path, recursive: bool) -> tuple[list[Path], list[tuple[str, st
     paths = []
     for parent, subfolders, names in os.walk(folder, onerror=note):
         subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
+        for link in (os.path.join(parent, name) for name in subfolders):
+            if os.path.islink(link):
+                _warn_once(f"folder {link} is a link and is passed over: name it as an input of its own to take it")
         paths += [os.path.join(parent, name) for name in names if _is_suitable(name)]
     return [Path(path) for path in sorted(paths, key=natural_key)], problems
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    logger.warning("%s", text)  # inputs are looked for twice, before loading and when results are named
 
 
 def _is_suitable(name: str) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from hriusr.errors import HriusrError, OptionsError
 from hriusr.models.precision import Precision, named_device
-from hriusr.pictures.source import MAX_PIXELS, open_source
+from hriusr.pictures.source import MAX_PIXELS, count_pixels
 from hriusr.upscaling.aftermath import Stamp, stamp_of, written_since
 from hriusr.upscaling.display import UpscaleDisplay
 from hriusr.upscaling.inputs import find_inputs
@@ -115,7 +115,7 @@ def upscale_path(
     )
     runner = JobRunner(upscaler, size, overwrite, jpeg_quality, max_pixels, checks_seams)
     report = UpscaleReport(notes=job_list.notes, scale=size.scale or upscaler.scale)
-    pixels = [_source_pixels(job) for job in job_list.jobs]
+    pixels = [_source_pixels(job, max_pixels) for job in job_list.jobs]
     is_speaking = sharing.rank == 0
     display = UpscaleDisplay(console if is_speaking else None, [number * upscaler.scale**2 for number in pixels])
     with display:
@@ -214,12 +214,11 @@ def _check_options(tiles: TileOptions, jpeg_quality: int, max_pixels: int | None
         raise OptionsError("\n".join(problems))
 
 
-def _source_pixels(job: Job) -> int:
+def _source_pixels(job: Job, max_pixels: int | None) -> int:
     """Read a picture's size from its header, for the progress bar and for sharing; 0 where it has none to read."""
     if job.is_video:
         return 0
     try:
-        with open_source(job.source, max_pixels=None) as source:
-            return source.height * source.width * source.num_frames
-    except HriusrError:
+        return count_pixels(job.source, max_pixels=max_pixels)
+    except Exception:  # it becomes an outcome when the picture's turn comes
         return 0

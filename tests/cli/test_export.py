@@ -3,6 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from hriusr.archs import pretrained
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.cli import app
@@ -41,6 +42,16 @@ def test_a_size_without_weights_is_said_to_be_random(folder):
     assert result.exit_code == 0, result.output
     assert "random" in result.output
     assert (folder / "swinir_tiny_x2.pt").exists()
+
+
+def test_weights_that_come_along_have_the_names_that_upscale_takes(folder, monkeypatch):
+    (folder / "net.pth").rename(folder / "hriusr_fast_x2.pth")
+    monkeypatch.setattr(pretrained, "shipped_weights", lambda: {"hriusr_fast_x2": folder / "hriusr_fast_x2.pth"})
+    for name in ("fast-x2", "hriusr_fast_x2"):
+        result = run(name, "--to", "torchscript", "--no-check")
+        assert result.exit_code == 0, result.output
+        assert "SwinIR x2" in result.output
+        assert "random" not in result.output
 
 
 @pytest.mark.parametrize(

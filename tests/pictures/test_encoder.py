@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -147,6 +149,16 @@ def test_colours_at_an_edge_stay_between_those_around(tmp_path, size):
     assert visible[:, :3].max() <= 147
 
 
+@pytest.mark.parametrize("size", [(20, 28), (48, 70)])
+def test_floats_beyond_1_are_kept_when_resampled_with_alpha(tmp_path, size):
+    pixels = np.full((32, 40, 4), 5, np.float32)
+    pixels[..., 1], pixels[..., 3] = -2, 1
+    pixels[8:20, 8:20, 3] = 0.5
+    encode(pixels, tmp_path / "a.tif", size=size)
+    result = tifffile.imread(tmp_path / "a.tif")
+    assert np.abs(result[..., :3] - (5, -2, 5)).max() < 0.01
+
+
 def test_each_frame_is_resampled_by_itself(tmp_path):
     frames = np.stack([np.full((8, 8, 1), value, np.uint8) for value in (0, 255)])
     encode(frames, tmp_path / "a.tif", size=(6, 20))
@@ -202,6 +214,18 @@ def test_full_disk_leaves_what_stood_there(tmp_path, suffix, file_size_limit, ca
     assert path.read_bytes() == b"old"
     assert sorted(left.name for left in tmp_path.iterdir()) == [path.name, "raw"]
     assert capfd.readouterr().err == ""
+
+
+def test_what_a_killed_process_left_of_this_picture_is_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".a.png.{gone.pid}.tmp"
+    others = [tmp_path / f".b.png.{gone.pid}.tmp", tmp_path / f".a.png.{os.getppid()}.tmp"]
+    for path in (left, *others):
+        path.write_bytes(b"half a picture")
+    encode(noise((9, 9, 3)), tmp_path / "a.png")
+    assert not left.exists()
+    assert all(path.exists() for path in others)
 
 
 def test_read_only_folder_is_named(tmp_path):

@@ -143,6 +143,30 @@ def test_pattern_keeps_the_structure_below_its_fixed_part(folder, tmp_path):
     }
 
 
+def test_folders_whose_names_look_like_patterns_are_folders(folder, tmp_path):
+    photos = folder("ph [2020]/a*/1.png") / "ph [2020]"
+    (job,) = plan_jobs(photos / "a*" / "*.png", tmp_path / "out", scale=2).jobs
+    assert job.target == tmp_path / "out" / "1.png"
+    (job,) = plan_jobs(photos / "[a-z]*" / "*.png", tmp_path / "out", scale=2).jobs
+    assert job.name == "a*/1.png"
+    with pytest.raises(DataError, match=r"2\.png does not exist"):
+        plan_jobs(photos / "2.png", tmp_path / "out", scale=2)
+
+
+@pytest.mark.parametrize("pattern", ["sh/**/raw", "sh/*/raw", "sh/**", "sh/**/*"])
+def test_folders_that_a_pattern_matches_stand_for_their_pictures(folder, tmp_path, pattern):
+    root = folder("sh/a/raw/1.png", "sh/b/raw/deep/2.png")
+    jobs = plan_jobs(root / pattern, tmp_path / "out", scale=2).jobs
+    assert [job.name for job in jobs] == ["a/raw/1.png", "b/raw/deep/2.png"]
+
+
+def test_linked_folders_that_are_passed_over_are_told_once(folder, tmp_path, caplog):
+    (folder("a.png") / "linked").symlink_to(tmp_path, target_is_directory=True)
+    for _ in range(2):
+        plan_jobs(tmp_path / "in", tmp_path / "out", scale=2)
+    assert caplog.text.count("linked is a link and is passed over") == 1
+
+
 def test_file_whose_name_looks_like_a_pattern_is_a_file(folder, tmp_path):
     source = folder("a[1].png", "a1.png")
     assert targets(plan_jobs(source / "a[1].png", tmp_path / "out", scale=2), tmp_path) == {"a[1].png": "out/a[1].png"}

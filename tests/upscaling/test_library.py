@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -115,6 +116,14 @@ def test_batches_of_alpha_are_treated_one_by_one(upscaler):
     whole = upscaler.upscale(images)
     for image, result in zip(images, whole, strict=True):
         torch.testing.assert_close(upscaler.upscale(image), result)
+
+
+def test_read_only_arrays_are_taken_as_they_are(upscaler):
+    array = np.asarray(Image.fromarray(np.full((6, 7, 3), 9, np.uint8)))
+    assert not array.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert upscaler.upscale(array).max() == 9
 
 
 def test_floats_are_not_clamped(upscaler):
