@@ -8,7 +8,6 @@ damage is found before the network starts: up to _IN_MEMORY bytes into memory, l
 name, which vanishes with the process, however it ends.
 """
 
-import logging
 import os
 import tempfile
 import threading
@@ -26,8 +25,6 @@ from hriusr.pictures.gif_blocks import gif_is_whole
 from hriusr.pictures.metadata import PictureMetadata, metadata_of, turned
 from hriusr.pictures.tiff_exif import exif_fields
 from hriusr.pictures.vips import FORMATS, find_loader, load_vips, open_descriptor, run_interruptibly, vips_reason
-
-logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 2**28
 _IN_MEMORY = 64 * 2**20  # bytes
@@ -48,7 +45,7 @@ class PictureSource:
         dtype: uint8, uint16, or float32 (values as in the file, nominally 0..1).
         num_frames: 1, or those of an animation or of a TIFF with several pages, each of the whole size.
         metadata: what a result should keep.
-        notes: what of the file is left out, one line each; the logger says it too, once.
+        notes: what of the file is left out, one line each.
     """
 
     def __init__(
@@ -112,8 +109,6 @@ class PictureSource:
             else:
                 self._file = self._pixels_on_disk()
             self._image = None
-        for note in self.notes:
-            logger.warning("%s: %s", self.path, note)
 
     def read_rows(self, start: int, stop: int, frame: int = 0) -> np.ndarray:
         """Return rows start..stop (exclusive) of a frame, in any order, any number of times.

@@ -152,7 +152,7 @@ class JobRunner:
 
     def _notes(self, source: PictureSource, size: tuple[int, int], is_continued: bool, seams: Any) -> tuple[str, ...]:
         scale, precision = self.upscaler.scale, self.upscaler.options.precision
-        notes = []
+        notes = [*source.notes]
         if is_continued:
             notes.append("continued where an earlier run was cut off")
         if size[0] > source.height * scale or size[1] > source.width * scale:

@@ -153,9 +153,9 @@ def _check_extension(extension: str | None) -> str | None:
 
 def _is_animated(source: Path) -> bool:
     try:
-        with open_source(source, max_pixels=None) as picture:
+        with open_source(source) as picture:
             return picture.num_frames > 1
-    except HriusrError:  # said when it is read
+    except (HriusrError, MemoryError):  # said when it is read
         return False
 
 

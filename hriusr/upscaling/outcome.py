@@ -45,13 +45,13 @@ class UpscaleReport:
     Attributes:
         outcomes: one for each picture that the run came to.
         notes: decisions that concern the run as a whole.
-        scale: of the results.
+        scale: of the results; None: each has its own, as where the width was given.
         num_left: pictures that a run which was interrupted did not finish.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    scale: float = 1
+    scale: float | None = 1
     num_left: int = 0
 
     def having(self, status: str) -> list[Outcome]:
@@ -74,7 +74,8 @@ class UpscaleReport:
             is_one = num_all == 1
             where = written[0].target if is_one else os.path.commonpath([w.target.parent.resolve() for w in written])
             parts[0] += f" to {where}"
-            parts.append(f"x{self.scale:g}, {num_pixels / 1e6:.1f} megapixels in {seconds:.1f} s")
+            parts += [] if self.scale is None else [f"x{self.scale:g}"]
+            parts.append(f"{num_pixels / 1e6:.1f} megapixels in {seconds:.1f} s")
         if self.having("skipped"):
             parts.append(f"{len(self.having('skipped'))} skipped")
         if self.failures:

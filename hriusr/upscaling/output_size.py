@@ -1,5 +1,6 @@
 """How large results are to be: as the network makes them, or by a factor, a width or a height of the user's."""
 
+import math
 from dataclasses import dataclass
 
 from hriusr.errors import OptionsError
@@ -21,9 +22,9 @@ class OutputSize:
 
     def __post_init__(self):
         problems = [
-            f"{name} (={value}) must be above 0"
+            f"{name} (={value}) must be above 0, and finite"
             for name, value in (("scale", self.scale), ("width", self.width), ("height", self.height))
-            if value is not None and not value > 0
+            if value is not None and not 0 < value < math.inf
         ]
         if self.scale is not None and (self.width, self.height) != (None, None):
             problems.append(f"scale (={self.scale:g}) and width or height contradict each other: leave one out")

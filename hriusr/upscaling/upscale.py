@@ -114,7 +114,8 @@ def upscale_path(
         recursive=recursive,
     )
     runner = JobRunner(upscaler, size, overwrite, jpeg_quality, max_pixels, checks_seams)
-    report = UpscaleReport(notes=job_list.notes, scale=size.scale or upscaler.scale)
+    scale = None if size.width or size.height else size.scale or upscaler.scale
+    report = UpscaleReport(notes=job_list.notes, scale=scale)
     pixels = [_source_pixels(job, max_pixels) for job in job_list.jobs]
     is_speaking = sharing.rank == 0
     display = UpscaleDisplay(console if is_speaking else None, [number * upscaler.scale**2 for number in pixels])

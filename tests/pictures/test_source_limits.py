@@ -23,7 +23,7 @@ def test_pixels_are_counted_by_the_header_alone(tmp_path, monkeypatch, name):
         count_pixels(tmp_path / name, max_pixels=num_pixels - 1)
 
 
-def test_frames_of_a_png_that_are_left_out_are_noted(tmp_path, caplog):
+def test_frames_of_a_png_that_are_left_out_are_noted(tmp_path):
     frames = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (1, 99, 200)]
     frames[0].save(tmp_path / "still.png")
     frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
@@ -33,7 +33,6 @@ def test_frames_of_a_png_that_are_left_out_are_noted(tmp_path, caplog):
         (note,) = source.notes
         assert note.startswith("only the first of 3 frames is taken: save the animation as WebP")
         assert source.read_rows(0, 20).max() == 1
-    assert caplog.text.count(note) == 1
 
 
 @pytest.mark.parametrize(("dtype", "photometric"), [("float64", "minisblack"), ("float64", "rgb"), ("uint8", "cielab")])

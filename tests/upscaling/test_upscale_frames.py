@@ -72,3 +72,12 @@ def test_a_video_has_the_networks_scale_only(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
     report = upscale_path(tmp_path / "a.mp4", network=Nearest(), size=OutputSize(scale=3))
     assert "scale, width and height are for pictures" in report.failures[0].reason
+
+
+def test_frames_that_are_left_out_are_noted_and_own_sizes_have_no_common_scale(tmp_path):
+    images = [Image.fromarray(frame) for frame in frames()]
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:])
+    report = upscale_path(tmp_path / "a.png", tmp_path / "b.png", network=Nearest(), size=OutputSize(width=120))
+    assert report.outcomes[0].notes[0].startswith("only the first of 3 frames is taken")
+    assert report.as_dict()["scale"] is None
+    assert " x" not in report.summary().removeprefix(f"1 of 1 picture(s) written to {tmp_path}")
