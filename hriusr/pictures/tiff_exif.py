@@ -61,7 +61,7 @@ def add_exif(file: BinaryIO, exif_data: bytes) -> bool:
         return False
     try:
         kept = _directories_as_bytes(exif_data, head)
-    except Exception:
+    except Exception:  # whatever a parser raises at damaged data
         logger.debug("EXIF that cannot be read", exc_info=True)
         return False
     file.seek(start)
