@@ -128,6 +128,7 @@ def upscale_path(
             _say(display, outcome, is_speaking)
         done: dict[int, Outcome] = {}
         before = [stamp_of(job.target) for job in job_list.jobs]
+        sharing.wait_for_all()  # none writes before process 0 has looked
         try:
             for number, outcome in _run_all(runner, job_list.jobs, pixels, display):
                 done[number] = outcome

@@ -19,7 +19,10 @@ from hriusr.data.image_io import write_image
 ROOT = Path(__file__).resolve().parents[2]
 NUM_PICTURES = 60
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
 
 
 @pytest.fixture
@@ -83,9 +86,7 @@ def test_a_killed_worker_is_a_failure_of_its_pictures(run):
     assert "a process of this run is gone" in reasons.pop()
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ending_process_0_ends_all_and_says_what_is_written(run, number, status):
     process, worker, target = run
     process.send_signal(number)
@@ -98,7 +99,6 @@ def test_ending_process_0_ends_all_and_says_what_is_written(run, number, status)
     assert not list(target.glob(".*"))
 
 
-@pytest.mark.slow
 def test_a_worker_does_not_outlive_process_0(run):
     process, worker, target = run
     process.kill()
