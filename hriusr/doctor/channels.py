@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hriusr.doctor.findings import Report
+from hriusr.models.channel_checks import CHANNEL_KEYS
 from hriusr.models.sr_model import RestorationModel
-
-_KEYS = ("in_chans", "num_in_ch")  # of our networks, of BasicSR's
 
 
 def has_right_channels(model: RestorationModel, batch: Mapping[str, Any], place: str, report: Report) -> bool:
@@ -22,7 +21,7 @@ def has_right_channels(model: RestorationModel, batch: Mapping[str, Any], place:
         report: where it goes.
     """
     network, network_opt = model.get_bare_model(model.net_g), model.opt["network_g"]
-    key = next((key for key in _KEYS if hasattr(network, key) or key in network_opt), None)
+    key = next((key for key in CHANNEL_KEYS if hasattr(network, key) or key in network_opt), None)
     if key is None:
         return True
     taken = int(getattr(network, key, network_opt.get(key)))

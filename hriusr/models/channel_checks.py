@@ -13,14 +13,14 @@ from torch import Tensor
 from hriusr.archs.registry import network_signature
 from hriusr.errors import OptionsError
 
-_KEYS = ("in_chans", "num_in_ch")
+CHANNEL_KEYS = ("in_chans", "num_in_ch")  # of our networks, of BasicSR's
 
 
 @functools.cache
 def _channels_argument(type_name: str) -> tuple[str, int | None]:
     """Return the argument that names the channels a network takes, and its default; ("", None) where it has none."""
     signature = network_signature(type_name)
-    for key in _KEYS:
+    for key in CHANNEL_KEYS:
         if signature is not None and key in signature.parameters:
             default = signature.parameters[key].default
             return key, None if default is inspect.Parameter.empty else default
