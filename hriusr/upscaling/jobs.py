@@ -13,7 +13,7 @@ from PIL import Image
 
 from hriusr.errors import DataError, HriusrError, OptionsError
 from hriusr.pictures.formats import TARGET_FORMATS
-from hriusr.pictures.source import open_source
+from hriusr.pictures.source import MAX_PIXELS, open_source
 from hriusr.pictures.video_formats import VIDEO_TARGETS
 from hriusr.upscaling.inputs import VIDEO_SUFFIXES, InputGroup, find_inputs
 
@@ -61,6 +61,7 @@ class _Naming:
     mark: str
     suffix: str | None
     extension: str | None
+    max_pixels: int | None
 
     def target(self, source: Path, folder: Path) -> Path:
         """Name the result of a file in a folder."""
@@ -76,7 +77,7 @@ class _Naming:
             return self.extension if self.extension in VIDEO_TARGETS else kept
         if self.extension in TARGET_FORMATS:
             return self.extension
-        return own if own in _KEPT_SUFFIXES or (own == ".gif" and _is_animated(source)) else ".png"
+        return own if own in _KEPT_SUFFIXES or (own == ".gif" and _is_animated(source, self.max_pixels)) else ".png"
 
 
 def plan_jobs(
@@ -88,6 +89,7 @@ def plan_jobs(
     suffix: str | None = None,
     extension: str | None = None,
     recursive: bool = True,
+    max_pixels: int | None = MAX_PIXELS,
 ) -> JobList:
     """Name the result of each picture and video.
 
@@ -103,6 +105,7 @@ def plan_jobs(
         extension: format of the results, "png" or ".png"; a picture's is for pictures, a video's for videos. None: that
             of the source if it is lossless or an animation, else PNG; that of a video, or MKV.
         recursive: also the folders below.
+        max_pixels: larger pictures are not opened; None: no limit.
 
     Returns:
         Jobs whose targets differ from each other.
@@ -111,7 +114,7 @@ def plan_jobs(
         DataError: nothing was found, or the output is of the wrong kind.
         OptionsError: unknown extension, or one that contradicts output_path; a result would replace its own source.
     """
-    naming = _Naming(f"x{scale:g}" if mark is None else mark, suffix, _check_extension(extension))
+    naming = _Naming(f"x{scale:g}" if mark is None else mark, suffix, _check_extension(extension), max_pixels)
     found = find_inputs([inputs] if isinstance(inputs, str | Path) else inputs, recursive=recursive)
     output = None if output_path is None else Path(output_path)
     if len(found.groups) == 1 and found.groups[0].kind == "file":
@@ -151,9 +154,9 @@ def _check_extension(extension: str | None) -> str | None:
     return extension
 
 
-def _is_animated(source: Path) -> bool:
+def _is_animated(source: Path, max_pixels: int | None) -> bool:
     try:
-        with open_source(source) as picture:
+        with open_source(source, max_pixels=max_pixels) as picture:
             return picture.num_frames > 1
     except (HriusrError, MemoryError):  # said when it is read
         return False

@@ -112,6 +112,7 @@ def upscale_path(
         suffix=suffix,
         extension=extension,
         recursive=recursive,
+        max_pixels=max_pixels,
     )
     runner = JobRunner(upscaler, size, overwrite, jpeg_quality, max_pixels, checks_seams)
     scale = None if size.width or size.height else size.scale or upscaler.scale

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hriusr.pictures.source import open_source
+from hriusr.upscaling.jobs import plan_jobs
 from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
@@ -81,3 +82,12 @@ def test_frames_that_are_left_out_are_noted_and_own_sizes_have_no_common_scale(t
     assert report.outcomes[0].notes[0].startswith("only the first of 3 frames is taken")
     assert report.as_dict()["scale"] is None
     assert " x" not in report.summary().removeprefix(f"1 of 1 picture(s) written to {tmp_path}")
+
+
+def test_limit_of_pixels_decides_on_the_name_of_an_animation_too(tmp_path):
+    images = [Image.fromarray(frame) for frame in frames()]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:])
+    endings = [
+        plan_jobs(tmp_path / "a.gif", None, scale=2, max_pixels=limit).jobs[0].target.suffix for limit in (99, None)
+    ]
+    assert endings == [".png", ".gif"]
