@@ -21,10 +21,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import rivals  # noqa: F401  registers networks that only the study has
 import yaml
 from cost import measure_costs
 from report import write_report
-from results import MAIN_PROTOCOL, PROTOCOLS, ROOT, read_scores, results_folder, write_result
+from results import MAIN_PROTOCOL, PROTOCOLS, read_scores, results_folder, write_result
 
 from hriusr.analysis.complexity import count_multi_adds, count_parameters
 from hriusr.archs.registry import build_network
@@ -88,7 +89,7 @@ def run_one(name: str, network_opt: dict, seed: int, arguments: argparse.Namespa
     if result.exists():
         return f"{name} seed {seed}: done before"
     option = option_file(name, network_opt, seed, arguments, work)
-    command = [sys.executable, str(ROOT / "hriusr" / "train.py"), "-opt", str(option), "--auto_resume"]
+    command = [sys.executable, str(Path(__file__).with_name("train.py")), "-opt", str(option), "--auto_resume"]
     log = option.with_suffix(".log")
     with log.open("a") as output:
         status = subprocess.run(command, cwd=work, stdout=output, stderr=output, check=False).returncode

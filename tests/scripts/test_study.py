@@ -7,18 +7,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hriusr.archs.registry import known_networks
+from hriusr.basicsr_bridge import ARCH_REGISTRY
+
 STUDY = Path(__file__).parents[2] / "scripts" / "study"
 SYSTEMS = yaml.safe_load((STUDY / "networks.yml").read_text(encoding="utf-8"))["systems"]
 
 
 @pytest.fixture
 def study(monkeypatch):
+    networks = set(known_networks())
     monkeypatch.syspath_prepend(str(STUDY))
     import study
 
     yield study
-    for name in ("study", "report", "results", "cost"):
+    for name in ("study", "report", "results", "cost", "rivals"):
         sys.modules.pop(name, None)
+    for name in set(ARCH_REGISTRY.keys()) - networks:  # the study's rivals are nobody else's
+        ARCH_REGISTRY._obj_map.pop(name)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
