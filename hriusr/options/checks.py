@@ -135,8 +135,12 @@ def _check_root(entry: str, key: str, dataset: DatasetOptions, problems: Problem
         problems.error(
             path,
             f"datasets.{entry}.{key} (={root!r}) does not exist in {Path.cwd()}; "
-            "datasets/README.md tells how to get the sets",
+            f"datasets/README.md tells how to get the sets{_how_to_leave_out(entry)}",
         )
+
+
+def _how_to_leave_out(entry: str) -> str:
+    return "" if phase_of(entry) == "train" else f", --force_yml datasets:{entry}=~ leaves this one out"
 
 
 def _check_weights(options: Options, problems: Problems) -> None:

@@ -60,6 +60,11 @@ def complaint(load, *replacements, **arguments) -> str:
         ("    batch_size_per_gpu: 4\n", "", "datasets.train.batch_size_per_gpu is missing"),
         ("    gt_size: 48\n", "", "datasets.train.gt_size is missing"),
         ("dataroot_gt: data/hr", "dataroot_gt: data/h", "datasets.train.dataroot_gt (='data/h') does not exist in"),
+        (
+            "held_out\n    type: PairedImageDataset\n    dataroot_gt: data/hr",
+            "held_out\n    type: PairedImageDataset\n    dataroot_gt: data/h",
+            "how to get the sets, --force_yml datasets:val=~ leaves this one out",
+        ),
         ("    dataroot_gt: data/hr\n", "", "datasets.train.dataroot_gt is missing: PairedImageDataset reads it"),
         ("data/lr", "data/lr.lmdb", "(='data/lr.lmdb'): io_backend disk wants a folder of pictures"),
         (

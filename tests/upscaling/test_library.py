@@ -17,24 +17,12 @@ from hriusr.archs.variants import VARIANTS
 from hriusr.archs.weights import save_weights
 from hriusr.errors import DataError, OptionsError, WeightsError
 from hriusr.upscaling.library import Upscaler
-
-
-class Nearest(nn.Module):
-    """Repeats pixels: what comes out is known for every form."""
-
-    upscale = 2
-
-    def __init__(self, in_chans: int = 3):
-        super().__init__()
-        self.in_chans = in_chans
-
-    def forward(self, lr_BCHW: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(lr_BCHW, scale_factor=2)
+from tests.upscaling.nearest_network import Nearest
 
 
 @pytest.fixture(params=[3, 1], ids=["colour network", "grey network"])
 def upscaler(request) -> Upscaler:
-    return Upscaler(Nearest(request.param), device="cpu")
+    return Upscaler(Nearest(in_chans=request.param), device="cpu")
 
 
 def test_import_is_light():

@@ -5,8 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from torch import nn
-from torch.nn import functional as F
 
 from hriusr.atomic_file import hidden_beside, write_atomically
 from hriusr.data.image_io import read_image, write_image
@@ -14,15 +12,9 @@ from hriusr.upscaling.canvas import Canvas
 from hriusr.upscaling.job_runner import unfinished_notes
 from hriusr.upscaling.jobs import Job
 from hriusr.upscaling.upscale import upscale_path
+from tests.upscaling.nearest_network import Nearest
 
 LONG = "ä" * 123 + "abc.png"  # 253 bytes of 255
-
-
-class Nearest(nn.Module):
-    upscale = 2
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=2)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hriusr.errors import HriusrError
 from hriusr.upscaling.blending import _ramp
 from hriusr.upscaling.tile_runner import is_out_of_memory
 from hriusr.upscaling.tiling import TensorRows, TiledUpscale, TileSettings, tile_upscale
+from tests.upscaling.nearest_network import Nearest
 
 
 class Local(nn.Module):
@@ -32,19 +33,6 @@ class Local(nn.Module):
 
     def forward(self, x):
         return self.layers(x)
-
-
-class Nearest(nn.Module):
-    """Repeat each pixel; counts calls and remembers the shapes it saw."""
-
-    def __init__(self, scale: int):
-        super().__init__()
-        self.scale = scale
-        self.shapes = []
-
-    def forward(self, x):
-        self.shapes.append(tuple(x.shape))
-        return F.interpolate(x, scale_factor=self.scale, mode="nearest")
 
 
 class LimitedMemory(Nearest):
@@ -262,7 +250,7 @@ class HalfOverflows(Nearest):
     """Not finite where autocast is on or the weights are half, on bright tiles only."""
 
     def __init__(self):
-        super().__init__(1)
+        super().__init__(1, in_chans=1)
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x):

@@ -9,18 +9,15 @@ import tifffile
 import torch
 from PIL import Image
 from rich.console import Console
-from torch import nn
-from torch.nn import functional as F
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import image_to_tensor, read_image, write_image
 from hriusr.errors import DataError, OptionsError, WeightsError
 from hriusr.pictures.source import open_source
-from hriusr.upscaling.output_size import OutputSize
-from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
-from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
+from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
+from tests.upscaling.nearest_network import Nearest
 
 TINY = {
     "type": "SwinIR",
@@ -32,30 +29,6 @@ TINY = {
     "mlp_ratio": 1,
     "upsampler": "pixelshuffledirect",
 }
-
-
-class Nearest(nn.Module):
-    """Repeat each pixel."""
-
-    def __init__(self, upscale=2, in_chans=3):
-        super().__init__()
-        self.upscale, self.in_chans, self.shapes = upscale, in_chans, []
-
-    @property
-    def num_calls(self):
-        return len(self.shapes)
-
-    def forward(self, x):
-        assert x.shape[1] == self.in_chans
-        self.shapes.append(tuple(x.shape))
-        return F.interpolate(x, scale_factor=self.upscale)
-
-
-class Overshooting(Nearest):
-    """Bicubic, which leaves the range of its input around edges."""
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=self.upscale, mode="bicubic") + 0.01
 
 
 def repeated(array, scale=2):
@@ -277,55 +250,6 @@ def test_jpeg_orientation_is_applied(tmp_path):
     assert read_image(tmp_path / "b.png").shape == (32, 20, 3)
 
 
-def test_constant_alpha_needs_no_second_pass():
-    network = Nearest()
-    upscaler = PictureUpscaler(network, device=torch.device("cpu"), options=TileOptions(tile_size=0))
-    result = upscaler.upscale_array(np.dstack([noise((9, 9, 3)), np.full((9, 9), 7, np.uint8)]))
-    assert network.shapes == [(1, 3, 9, 9)]
-    assert (result[..., 3] == 7).all()
-
-
-@pytest.mark.parametrize("tile_size", [0, 8])
-def test_alpha_has_no_ringing_and_hidden_colours_do_not_shine_through(tile_size):
-    """A white disc cut out of black garbage: every pixel of the result is white, opaque inside, clear outside."""
-    row, column = np.mgrid[:40, :40]
-    alpha = np.where((row - 20) ** 2 + (column - 20) ** 2 < 150, 255, 0).astype(np.uint8)
-    colour = np.where(alpha[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
-    options = TileOptions(tile_size=tile_size, tile_overlap=4)
-    upscaler = PictureUpscaler(Overshooting(), device=torch.device("cpu"), options=options)
-    result = upscaler.upscale_array(np.dstack([colour, alpha]))
-    assert (result[..., :3] == 255).all()
-    assert set(np.unique(result[::2, ::2, 3][alpha == 0])) >= {0}
-    inside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) < 22
-    outside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) > 28
-    assert (result[..., 3][inside] == 255).all()
-    assert (result[..., 3][outside] == 0).all()
-
-
-def test_hidden_colours_take_the_nearest_visible():
-    colour = noise((1, 5, 3))
-    alpha = np.array([[0, 9, 0, 0, 7]], np.uint8)
-    assert np.array_equal(fill_hidden_colours(colour, alpha), colour[:, [1, 1, 1, 4, 4]])
-    clear = np.zeros_like(alpha)
-    assert fill_hidden_colours(colour, clear) is colour
-
-
-def test_alpha_is_clamped_to_its_neighbours():
-    alpha = np.array([[0, 0, 0, 100, 255]], np.uint8)
-    clamped = keep_within_neighbours(np.full((1, 5), 50, np.uint8), alpha, 1)
-    assert clamped.tolist() == [[0, 0, 50, 50, 100]]
-
-
-def test_network_of_another_channel_count_is_refused():
-    with pytest.raises(WeightsError, match="takes pictures of 4 channels"):
-        PictureUpscaler(Nearest(in_chans=4), device=torch.device("cpu"))
-
-
-def test_scale_of_a_network_that_does_not_say_it_is_measured():
-    network = nn.Sequential(nn.Upsample(scale_factor=3))
-    assert PictureUpscaler(network, device=torch.device("cpu")).scale == 3
-
-
 def test_16_bits_in_half_precision_are_noted(tmp_path):
     write_pixels(tmp_path / "a.png", noise((9, 9, 3), np.uint16))
     report = upscale_path(tmp_path / "a.png", network=Nearest(), tiles=TileOptions(precision="bf16"))
@@ -350,40 +274,6 @@ def test_alpha_that_hides_nothing_does_not_keep_from_jpeg(tmp_path, least):
         assert abs(read_pixels(tmp_path / "a_x2.jpg").astype(int) - 90).max() <= 1
     else:
         assert ".jpg cannot hold transparency" in report.failures[0].reason
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        (OutputSize(scale=3.7), (74, 111)),
-        (OutputSize(scale=0.5), (10, 15)),
-        (OutputSize(width=45), (30, 45)),
-        (OutputSize(height=50), (50, 75)),
-        (OutputSize(width=7, height=9), (9, 7)),
-    ],
-)
-def test_any_size_of_the_result(tmp_path, size, expected):
-    write_pixels(tmp_path / "a.png", np.full((20, 30, 3), 77, np.uint8))
-    report = upscale_path(tmp_path / "a.png", tmp_path / "b.png", network=Nearest(), size=size)
-    result = read_pixels(tmp_path / "b.png")
-    assert result.shape == (*expected, 3)
-    assert (result == 77).all()
-    assert report.outcomes[0].size == expected
-    goes_beyond = expected[0] > 40
-    assert any("beyond is bicubic" in note for note in report.outcomes[0].notes) == goes_beyond
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        ({"scale": 0}, r"scale \(=0\) must be above 0"),
-        ({"width": -1}, r"width \(=-1\) must be above 0"),
-        ({"scale": 2.5, "width": 9}, r"scale \(=2\.5\) and width or height contradict each other"),
-    ],
-)
-def test_a_wrong_size_is_named(more, message):
-    with pytest.raises(OptionsError, match=message):
-        OutputSize(**more)
 
 
 @pytest.mark.parametrize(

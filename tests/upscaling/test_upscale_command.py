@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
-from torch import nn
-from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from hriusr.archs.registry import build_network
@@ -14,17 +12,9 @@ from hriusr.archs.weights import save_weights
 from hriusr.cli import app
 from hriusr.pictures import fallback
 from hriusr.upscaling.upscale import upscale_path
+from tests.upscaling.nearest_network import Nearest
 
 NETWORK = {"type": "SwinIR", "upscale": 2, "embed_dim": 8, "depths": [2], "num_heads": [2], "window_size": 4}
-
-
-class Nearest(nn.Module):
-    """Repeat each pixel."""
-
-    upscale, in_chans = 2, 3
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=self.upscale)
 
 
 @pytest.fixture

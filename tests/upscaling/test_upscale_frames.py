@@ -4,21 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
-from torch.nn import functional as F
 
 from hriusr.pictures.source import open_source
 from hriusr.upscaling.jobs import plan_jobs
 from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
-
-
-class Nearest(nn.Module):
-    upscale, in_chans = 2, 3
-
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=2)
+from tests.upscaling.nearest_network import Nearest
 
 
 def frames(num_frames=3):

@@ -1,0 +1,72 @@
+"""One picture through a network: transparency, channels, scale."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hriusr.errors import WeightsError
+from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
+from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
+from tests.upscaling.nearest_network import Nearest
+
+
+class Overshooting(Nearest):
+    """Bicubic, which leaves the range of its input around edges."""
+
+    def forward(self, x):
+        return F.interpolate(x, scale_factor=self.upscale, mode="bicubic") + 0.01
+
+
+def noise(shape):
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8, endpoint=True)
+
+
+def test_constant_alpha_needs_no_second_pass():
+    network = Nearest()
+    upscaler = PictureUpscaler(network, device=torch.device("cpu"), options=TileOptions(tile_size=0))
+    result = upscaler.upscale_array(np.dstack([noise((9, 9, 3)), np.full((9, 9), 7, np.uint8)]))
+    assert network.shapes == [(1, 3, 9, 9)]
+    assert (result[..., 3] == 7).all()
+
+
+@pytest.mark.parametrize("tile_size", [0, 8])
+def test_alpha_has_no_ringing_and_hidden_colours_do_not_shine_through(tile_size):
+    """A white disc cut out of black garbage: every pixel of the result is white, opaque inside, clear outside."""
+    row, column = np.mgrid[:40, :40]
+    alpha = np.where((row - 20) ** 2 + (column - 20) ** 2 < 150, 255, 0).astype(np.uint8)
+    colour = np.where(alpha[..., None] > 0, 255, 0).astype(np.uint8).repeat(3, axis=2)
+    options = TileOptions(tile_size=tile_size, tile_overlap=4)
+    upscaler = PictureUpscaler(Overshooting(), device=torch.device("cpu"), options=options)
+    result = upscaler.upscale_array(np.dstack([colour, alpha]))
+    assert (result[..., :3] == 255).all()
+    assert set(np.unique(result[::2, ::2, 3][alpha == 0])) >= {0}
+    inside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) < 22
+    outside = np.hypot(*(np.mgrid[:80, :80] + 0.5 - 41)) > 28
+    assert (result[..., 3][inside] == 255).all()
+    assert (result[..., 3][outside] == 0).all()
+
+
+def test_hidden_colours_take_the_nearest_visible():
+    colour = noise((1, 5, 3))
+    alpha = np.array([[0, 9, 0, 0, 7]], np.uint8)
+    assert np.array_equal(fill_hidden_colours(colour, alpha), colour[:, [1, 1, 1, 4, 4]])
+    clear = np.zeros_like(alpha)
+    assert fill_hidden_colours(colour, clear) is colour
+
+
+def test_alpha_is_clamped_to_its_neighbours():
+    alpha = np.array([[0, 0, 0, 100, 255]], np.uint8)
+    clamped = keep_within_neighbours(np.full((1, 5), 50, np.uint8), alpha, 1)
+    assert clamped.tolist() == [[0, 0, 50, 50, 100]]
+
+
+def test_network_of_another_channel_count_is_refused():
+    with pytest.raises(WeightsError, match="takes pictures of 4 channels"):
+        PictureUpscaler(Nearest(in_chans=4), device=torch.device("cpu"))
+
+
+def test_scale_of_a_network_that_does_not_say_it_is_measured():
+    network = nn.Sequential(nn.Upsample(scale_factor=3))
+    assert PictureUpscaler(network, device=torch.device("cpu")).scale == 3
