@@ -6,7 +6,6 @@ outlive the process that started them: it ends them when it is interrupted or to
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,8 @@ from hriusr.errors import HriusrError, OptionsError
 from hriusr.upscaling.sharing import ALONE, TileSharing
 
 _TIMEOUT = timedelta(days=1)  # a process may wait that long for another's picture to be encoded
+_HOST = "127.0.0.1"
+_PAUSE = 0.1  # seconds
 _GRACE = 5  # seconds
 _ENDED = 128 + signal.SIGTERM  # exit status, as shells count it
 
@@ -42,6 +43,7 @@ def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tup
     environment = os.environ
     count = int(environment.get("WORLD_SIZE", "1"))
     workers: list[subprocess.Popen] = []
+    store = None
     if count > 1 and num_workers > 1 and "HRIUSR_WORKER" not in environment:
         raise OptionsError(f"workers (={num_workers}) and torchrun contradict each other: leave one out")
     if count == 1 and num_workers == 1:
@@ -53,11 +55,17 @@ def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tup
     handler = _exit_when_told_to_end() if parent or count == 1 else None
     if count == 1:
         count = num_workers
-        workers = _start_workers(count, arguments)
+        store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False, timeout=_TIMEOUT)
+        workers = _start_workers(count, store.port, arguments)
     rank = int(environment["RANK"])
     try:
         try:
-            dist.init_process_group("gloo", timeout=_TIMEOUT)
+            if parent:
+                store = dist.TCPStore(_HOST, int(environment["MASTER_PORT"]), is_master=False, timeout=_TIMEOUT)
+                store.set(_arrival(rank), "")
+            _wait_for_arrivals(store, workers)
+            where = {} if store is None else {"store": store, "rank": rank, "world_size": count}
+            dist.init_process_group("gloo", timeout=_TIMEOUT, **where)
         except (RuntimeError, ValueError) as error:
             raise HriusrError(f"the {count} processes of this run do not find each other ({error})") from None
         yield TileSharing(rank, count), int(environment.get("LOCAL_RANK", rank))
@@ -95,15 +103,31 @@ def _follow(parent: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _start_workers(count: int, arguments: Sequence[str]) -> list[subprocess.Popen]:
+def _arrival(rank: int) -> str:
+    return f"hriusr_worker_{rank}"
+
+
+def _wait_for_arrivals(store: dist.Store | None, workers: list[subprocess.Popen]) -> None:
+    """Wait until all workers are about to join, which they cannot do where one is gone."""
+    missing = dict(enumerate(workers, 1))
+    while missing:
+        missing = {rank: worker for rank, worker in missing.items() if not store.check([_arrival(rank)])}
+        for rank, worker in missing.items():
+            if worker.poll() is not None:
+                _end(workers, at_once=True)
+                raise HriusrError(
+                    f"worker {rank} ended with status {worker.returncode} before it began: see above; without a word "
+                    "memory may have run out: ask for fewer --workers"
+                )
+        time.sleep(_PAUSE if missing else 0)
+
+
+def _start_workers(count: int, port: int, arguments: Sequence[str]) -> list[subprocess.Popen]:
     """Start processes 1 to count - 1, make this one process 0, and share the cores."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     threads = max((os.cpu_count() or 1) // count, 1)
     torch.set_num_threads(threads)
     os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": _HOST,
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),
         "HRIUSR_WORKER": str(os.getpid()),

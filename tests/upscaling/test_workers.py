@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
 from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import read_image, write_image
+from hriusr.errors import HriusrError
 from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.upscale import upscale_path
+from hriusr.upscaling.workers import joined_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +60,16 @@ def test_workers_give_the_pixels_of_one_process(folder):
     done = run(folder, "many", "--workers", "2")
     assert done.returncode == 2
     expect_the_pixels_of_one_process(folder, done)
+
+
+def test_a_worker_that_ends_before_it_joins_is_told(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    with (
+        pytest.raises(HriusrError, match=r"worker [12] ended with status 2 before it began: .* fewer --workers"),
+        joined_processes(3, ["no-such-command"]),
+    ):
+        pytest.fail("joined")
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.slow
