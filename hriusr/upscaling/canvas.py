@@ -3,6 +3,7 @@
     .NAME.hriusr/pixels.raw      (frames, H, W, C), as the encoder reads it; memory holds no more than a block
                  state.json      what run this is, and which rows of tiles are finished
                  fade_F_R.npy    the open fade below them
+                 tried.json      the plan of a run that has no row finished yet
 
 State is written when a row of tiles is on disk, so that after a kill at any moment the pixels it names are there.
 """
@@ -23,7 +24,7 @@ from hriusr.atomic_file import hidden_beside, write_atomically
 from hriusr.errors import HriusrError
 from hriusr.folder_lock import FolderLock
 
-_PIXELS, _STATE = "pixels.raw", "state.json"
+_PIXELS, _STATE, _TRIED = "pixels.raw", "state.json", "tried.json"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Canvas:
         dtype: of the pixels.
         identity: plain values; a scratch folder with others is of another run and begun anew.
 
+    Attributes:
+        killed_plan: what a run like this had decided on that was killed before its first row was finished; else empty.
+
     Raises:
         HriusrError: the folder cannot be made, the disk is too full, or another process is at it.
     """
@@ -74,6 +78,7 @@ class Canvas:
         self.folder = scratch_folder(target)
         self.pixels_path = self.folder / _PIXELS
         self._state = {"identity": json.loads(json.dumps(identity)), "frame": 0, "row": 0, "plan": {}}
+        self.killed_plan: dict[str, Any] = {}
         self._lock = FolderLock("being written")
         self._file: int | None = None
 
@@ -84,6 +89,7 @@ class Canvas:
             self._lock.take(self.folder)
             is_continued = self._read_state()
             if not is_continued:
+                self.killed_plan = self._read(_TRIED).get("plan", {})
                 self._remove_content()
                 self._check_space()
             self._file = os.open(self.pixels_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
@@ -121,8 +127,14 @@ class Canvas:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the run that is continued had decided on; empty for a new one. Kept with the next `checkpoint`."""
+        """What this run, or the one that is continued, has decided on; empty at first."""
         return self._state["plan"]
+
+    def try_plan(self, plan: Mapping[str, Any]) -> None:
+        """Decide on a plan, and leave word of it for the next run, should this one be killed in its first row."""
+        self._state["plan"] = dict(plan)
+        tried = {"identity": self._state["identity"], "plan": self._state["plan"]}
+        write_atomically(self.folder / _TRIED, json.dumps(tried).encode())
 
     def position(self) -> Position:
         """Return where to go on."""
@@ -184,18 +196,24 @@ class Canvas:
         old = self._fade_path(self._state["frame"], self._state["row"])
         self._state |= {"frame": frame, "row": row}
         write_atomically(self.folder / _STATE, json.dumps(self._state).encode())
+        (self.folder / _TRIED).unlink(missing_ok=True)
         if old != self._fade_path(frame, row):
             old.unlink(missing_ok=True)
 
     def _read_state(self) -> bool:
-        try:
-            state = json.loads((self.folder / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        state = self._read(_STATE)
+        if not state or not self.pixels_path.exists():
             return False
-        is_same = state.get("identity") == self._state["identity"] and self.pixels_path.exists()
-        if is_same:
-            self._state = state
-        return is_same
+        self._state = state
+        return True
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """Read a file of the scratch folder; empty where there is none, or one of another run."""
+        try:
+            content = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if content.get("identity") == self._state["identity"] else {}
 
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -209,7 +227,7 @@ class Canvas:
         return self.folder / f"fade_{frame}_{row}.npy"
 
     def _remove_content(self) -> None:
-        for path in (self.pixels_path, self.folder / _STATE, *self.folder.glob("fade_*.npy")):
+        for path in (self.pixels_path, self.folder / _STATE, self.folder / _TRIED, *self.folder.glob("fade_*.npy")):
             path.unlink(missing_ok=True)
 
     def _remove(self) -> None:

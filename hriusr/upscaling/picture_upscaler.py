@@ -1,7 +1,7 @@
 """Upscale one picture of any size and kind: tiles planned from the memory that is free, pixels to a canvas on disk."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -167,10 +167,11 @@ class PictureUpscaler:
         sharing = self.sharing if sharing is None else sharing
 
         def plan() -> dict[str, Any]:
-            known = {} if canvas is None else canvas.plan
-            if not known:
-                known["tile_size"], known["batch_size"] = self._plan(*rows.shape[-2:])
-            return known
+            if canvas is None:
+                return self._plan(*rows.shape[-2:])
+            if not canvas.plan:
+                canvas.try_plan(self._plan(*rows.shape[-2:], killed=canvas.killed_plan))
+            return canvas.plan
 
         decided = sharing.from_first(plan)
         settings = TileSettings(
@@ -186,38 +187,51 @@ class PictureUpscaler:
             self.network, rows, scale=self.scale, settings=settings, device=self.device, sharing=sharing
         )
 
-    def _plan(self, height: int, width: int) -> tuple[int | None, int]:
-        """Choose (tile size, batch size) for a picture."""
+    def _plan(self, height: int, width: int, killed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Choose tile_size and batch_size for a picture; smaller than those a run was killed with, if possible."""
         batch_size = self.options.batch_size
         if self.options.tile_size is not None:
-            return self.options.tile_size or None, batch_size or 1
+            return {"tile_size": self.options.tile_size or None, "batch_size": batch_size or 1}
         if height * width <= PROBE_SIDE**2:
-            return None, batch_size or 1
+            return {"tile_size": None, "batch_size": batch_size or 1}
         if self._pixel_bytes is None:
             self._pixel_bytes = bytes_per_pixel(
                 self.network, scale=self.scale, device=self.device, precision=self.options.precision
             )
         budget = available_bytes(self.device) * SHARE.get(self.device.type, SHARE["cpu"]) / self.sharing.count
-        tile_size, planned_batch = plan_tiles(
-            self._pixel_bytes * (batch_size or 1),
-            budget,
-            height,
-            width,
-            tile_overlap=self.tile_overlap,
-            alignment=self.alignment,
-            device_type=self.device.type,
-        )
-        batch_size = batch_size or planned_batch
+
+        def within(budget: float) -> dict[str, Any]:
+            tile_size, planned_batch = plan_tiles(
+                self._pixel_bytes * (batch_size or 1),
+                budget,
+                height,
+                width,
+                tile_overlap=self.tile_overlap,
+                alignment=self.alignment,
+                device_type=self.device.type,
+            )
+            return {"tile_size": tile_size, "batch_size": batch_size or planned_batch}
+
+        plan = within(budget)
+        if killed:
+            too_many = _pixels_at_once(killed, height, width)
+            while _pixels_at_once(plan, height, width) >= too_many and budget > self._pixel_bytes:
+                budget /= 2
+                plan = within(budget)
+            logger.warning(
+                "an earlier run was killed in its first tiles (%s), perhaps as memory ran out: %s now",
+                _plan_in_words(killed),
+                _plan_in_words(plan),
+            )
         logger.info(
-            "%dx%d: %s, %d at once (%.0f kB a pixel, %.1f GB free to use)",
+            "%dx%d: %s (%.0f kB a pixel, %.1f GB free to use)",
             width,
             height,
-            f"tiles of {tile_size}" if tile_size else "whole",
-            batch_size,
+            _plan_in_words(plan),
             self._pixel_bytes / 1e3,
             budget / 1e9,
         )
-        return tile_size, batch_size
+        return plan
 
     @torch.no_grad()
     def _measure_scale(self) -> int:
@@ -229,3 +243,12 @@ class PictureUpscaler:
         with evaluating(self.network):
             sr_BCHW = self.network(torch.zeros(1, self.num_channels, side, side, device=self.device))
         return sr_BCHW.shape[-1] // side
+
+
+def _pixels_at_once(plan: Mapping[str, Any], height: int, width: int) -> int:
+    """Own pixels that a plan computes at once."""
+    return (height * width if plan["tile_size"] is None else plan["tile_size"] ** 2) * plan["batch_size"]
+
+
+def _plan_in_words(plan: Mapping[str, Any]) -> str:
+    return f"tiles of {plan['tile_size']}, {plan['batch_size']} at once" if plan["tile_size"] else "whole"

@@ -1,6 +1,7 @@
 """Kill -9 in the middle of a picture, run it again: what was finished is kept, and the result is the same."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
@@ -16,6 +18,8 @@ from hriusr.archs.weights import save_weights
 from hriusr.data.image_io import read_image, write_image
 from hriusr.errors import HriusrError
 from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.picture_upscaler import PictureUpscaler
+from tests.upscaling.nearest_network import Nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +37,7 @@ def command(source, target, weights, *more):
 
 
 def test_a_killed_run_goes_on_and_gives_the_same_pixels(tmp_path, weights, photo):
-    write_image(tmp_path / "a.png", photo("coffee")[:400, :120])
+    write_image(tmp_path / "a.png", photo("coffee")[:240, :64])
     subprocess.run(
         command(tmp_path / "a.png", tmp_path / "whole.png", weights), cwd=ROOT, check=True, capture_output=True
     )
@@ -61,6 +65,40 @@ def test_a_canvas_of_other_settings_is_begun_anew(tmp_path):
             assert canvas.position().row == expected
             canvas.write(0, 0, 0, np.full((4, 5, 3), 7, np.uint8))
             canvas.checkpoint(0, 3, None)
+
+
+def test_a_plan_that_a_run_was_killed_with_is_left_for_the_next(tmp_path):
+    plan = {"tile_size": 64, "batch_size": 2}
+
+    def killed_plan(identity):
+        canvas = Canvas(tmp_path / "x.png", (1, 4, 5, 3), np.uint8, identity).__enter__()
+        found = canvas.killed_plan
+        canvas.try_plan(plan)
+        canvas.close()  # as after a kill: nothing is cleared
+        return found
+
+    assert [killed_plan({"a": a}) for a in (1, 1, 2)] == [{}, plan, {}]
+    with Canvas(tmp_path / "x.png", (1, 4, 5, 3), np.uint8, {"a": 2}) as canvas:
+        canvas.try_plan(plan)
+        canvas.checkpoint(0, 3, None)
+    with Canvas(tmp_path / "x.png", (1, 4, 5, 3), np.uint8, {"a": 2}) as canvas:
+        assert (canvas.killed_plan, canvas.plan, canvas.position().row) == ({}, plan, 3)
+
+
+@pytest.mark.parametrize(
+    ("killed", "expected"),
+    [
+        ({"tile_size": None, "batch_size": 1}, r"tiles of (\d+), 1 at once now"),
+        ({"tile_size": 256, "batch_size": 1}, r"tiles of (\d+), 1 at once now"),
+        ({"tile_size": 32, "batch_size": 1}, r"tiles of (32), 1 at once now"),
+    ],
+    ids=["whole", "tiles", "the smallest"],
+)
+def test_tiles_are_smaller_than_those_a_run_was_killed_with(killed, expected, caplog):
+    upscaler = PictureUpscaler(Nearest(), device=torch.device("cpu"))
+    plan = upscaler._plan(400, 300, killed=killed)
+    assert plan["tile_size"] < (killed["tile_size"] or 300) or plan["tile_size"] == 32
+    assert int(re.search(expected, caplog.text)[1]) == plan["tile_size"]
 
 
 def test_blocks_lie_where_they_belong(tmp_path):
