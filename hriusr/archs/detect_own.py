@@ -138,6 +138,7 @@ def _hriusr_attention(found: Detection, state: Mapping[str, Tensor], first: str,
         "window_size": window_size,
         "wide_window_size": _wide_window_size(state, window_size),
         "shares_projections": shares_projections,
+        "similarity": "cosine" if f"{first}.attention.logit_scale" in state else "product",
         "terms": terms,
         "tables": "full" if any(name.endswith(("involution_table", "imprinting_table")) for name in state) else "axial",
     }

@@ -31,6 +31,7 @@ class HRIUSR(ResidualNetwork):
         window_size: int = 8,
         wide_window_size: int = 0,
         shares_projections: bool = False,
+        similarity: str = "product",
         terms: str = "anm",
         tables: str = "axial",
         renorm: str = "softmax",
@@ -69,6 +70,7 @@ class HRIUSR(ResidualNetwork):
                 a window has (a multiple of window_size; embed_dim a multiple of its square): far sight at the same
                 price. 0: all windows are alike.
             shares_projections: HRIU's terms share one query and one key (blocks/shared_hriu.py).
+            similarity: how they are compared: "product", or "cosine" with a gain a head (with shares_projections).
             terms: letters of HRIU's score: a attention, n involution, m imprinting.
             tables: relative tables, "axial" or "full".
             renorm: "softmax" or "l2"; overlapping blocks always have softmax.
@@ -116,6 +118,7 @@ class HRIUSR(ResidualNetwork):
                 window_size,
                 wide_window_size=wide_window_size,
                 shares_projections=shares_projections,
+                similarity=similarity,
                 terms=terms,
                 tables=tables,
                 renorm=renorm,

@@ -225,6 +225,7 @@ class HRIUGroup(nn.Module):
         *,
         wide_window_size: int,
         shares_projections: bool,
+        similarity: str,
         terms: str,
         tables: str,
         renorm: str,
@@ -249,10 +250,13 @@ class HRIUGroup(nn.Module):
         super().__init__()
         block_options = {"norm": norm, "cab_scale": cab_scale}
         attention_options = {"terms": terms, "tables": tables}
+        shared_options = attention_options | {"similarity": similarity}
         if num_heads == 0 and (overlap_ratio or low_resolution_ratio or wide_window_size):
             raise ValueError("num_heads (=0) needs overlap_ratio, low_resolution_ratio and wide_window_size to be 0")
         if (shares_projections or wide_window_size) and renorm != "softmax":
             raise ValueError(f"renorm (={renorm!r}) must be 'softmax' with shares_projections or wide_window_size")
+        if similarity != "product" and not shares_projections:
+            raise ValueError(f"similarity (={similarity!r}) needs shares_projections (=False) to be true")
         if wide_window_size and (wide_window_size < window_size or wide_window_size % window_size):
             raise ValueError(
                 f"wide_window_size (={wide_window_size}) must be a multiple of window_size (={window_size}), or 0"
@@ -263,7 +267,7 @@ class HRIUGroup(nn.Module):
                 return None
             shift_size = alternating_shift(number, window_size)
             if shares_projections:
-                return SharedHRIU(dim, num_heads, window_size, shift_size=shift_size, **attention_options)
+                return SharedHRIU(dim, num_heads, window_size, shift_size=shift_size, **shared_options)
             return HRIU(dim, num_heads, window_size, shift_size=shift_size, renorm=renorm, **attention_options)
 
         def narrow_or_wide_hriu(number: int) -> nn.Module | None:
@@ -275,9 +279,7 @@ class HRIUGroup(nn.Module):
             # a quarter or three: their borders never lie on those of narrow windows
             shift_size = window_size // 4 + alternating_shift(turn, window_size)
             ratio = wide_window_size // window_size
-            return SharedHRIU(
-                dim, num_heads, window_size, squeeze_ratio=ratio, shift_size=shift_size, **attention_options
-            )
+            return SharedHRIU(dim, num_heads, window_size, squeeze_ratio=ratio, shift_size=shift_size, **shared_options)
 
         def feed_forward(kernel_size: int, kind: str = ffn) -> nn.Module | None:
             return build_feed_forward(kind, dim, int(dim * mlp_ratio), kernel_size)

@@ -7,9 +7,15 @@ HRIU projects a query and a key a term: two of six projections are saved here, a
 lie side by side as the channels of one key (SRFormer, arXiv:2303.09735, sec. 3.2): a window of side r w costs a pixel
 what one of side w does, and the offsets are HRIU's of a source window that grows by r.
 
+With similarity "cosine" q and k are vectors of one length, learned for each head: their product is g cos(q, k), g from
+10 up to 100, as in Swin V2 (arXiv:2111.09883, eq. 2), whatever the features' size.
+
 Shapes: B batch, C channels, H W pixels, M windows, h heads, d head channels, P target cells (r w)², N source cells w².
 """
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
@@ -18,6 +24,10 @@ from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
 from hriusr.blocks.windows import ShiftRegions, map_windows
+
+SIMILARITIES = ("product", "cosine")
+_FIRST_GAIN, _LARGEST_GAIN = 10.0, 100.0  # of cosines
+_SMALLEST_SQUARE = 1e-12  # of a vector's length
 
 
 class SharedHRIU(nn.Module):
@@ -32,6 +42,7 @@ class SharedHRIU(nn.Module):
         squeeze_ratio: int = 1,
         terms: str = TERMS,
         tables: str = "axial",
+        similarity: str = "product",
         shift_size: int = 0,
     ) -> None:
         """Build the unit.
@@ -43,6 +54,7 @@ class SharedHRIU(nn.Module):
             squeeze_ratio: pixels of a cell along each side; 1 for none.
             terms: letters of the score, out of "anm".
             tables: "axial" (cheap) or "full" relative tables.
+            similarity: "product" of queries and keys as they are, or "cosine".
             shift_size: cells that windows are moved down and right by.
 
         Raises:
@@ -54,6 +66,8 @@ class SharedHRIU(nn.Module):
         if squeeze_ratio < 1 or dim % squeeze_ratio**2:
             raise ValueError(f"dim (={dim}) must be divisible by the square of squeeze_ratio (={squeeze_ratio})")
         check_terms(terms)
+        if similarity not in SIMILARITIES:
+            raise ValueError(f"similarity (={similarity!r}) must be one of {', '.join(SIMILARITIES)}")
         self.num_heads, self.terms = num_heads, terms
         self.squeeze_ratio = squeeze_ratio
         self.source_side, self.target_side = window_size, window_size * squeeze_ratio
@@ -69,6 +83,9 @@ class SharedHRIU(nn.Module):
         self.query = nn.Linear(dim, dim) if query else None
         self.key_value = nn.Linear(dim, self.squeezed_dim * self.num_key_parts)
         self.project_out = nn.Linear(dim, dim)
+        self.logit_scale = None
+        if similarity == "cosine":
+            self.logit_scale = nn.Parameter(torch.full((num_heads, 1), math.log(_FIRST_GAIN)))
         if not 0 <= shift_size < window_size:
             raise ValueError(f"shift_size (={shift_size}) must be at least 0 and below window_size (={window_size})")
         self.shift_size = (shift_size * squeeze_ratio,) * 2
@@ -79,6 +96,7 @@ class SharedHRIU(nn.Module):
         """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
         grid = (x_BHWC.shape[1] // self.target_side, x_BHWC.shape[2] // self.target_side)
         dtype = computing_dtype(x_BHWC)
+        lengths_h1 = self._lengths()
         by_parts, tables = None, None
         if runs_by_parts(x_BHWC):
             tables_by_column = RelativeTables(*self.scores.prepare_by_column(dtype))
@@ -87,9 +105,14 @@ class SharedHRIU(nn.Module):
             tables = self.scores.prepare(dtype)
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
-            projections = [self._squeeze(self.key_value(x_MPC))]
+            sources_MNK = self._squeeze(self.key_value(x_MPC))
+            if lengths_h1 is not None and self.num_key_parts == 2:
+                key_MNC, value_MNC = sources_MNK.chunk(2, -1)
+                sources_MNK = torch.cat((_with_lengths(key_MNC, lengths_h1), value_MNC), -1)
+            projections = [sources_MNK]
             if self.query is not None:
-                projections.insert(0, self.query(x_MPC))
+                query_MPC = self.query(x_MPC)
+                projections.insert(0, query_MPC if lengths_h1 is None else _with_lengths(query_MPC, lengths_h1))
             if by_parts is not None:
                 return self.project_out(by_parts(projections, numbers))
             heads = {name: part.transpose(1, 2) for name, part in self.plan.split(projections).items()}
@@ -101,6 +124,13 @@ class SharedHRIU(nn.Module):
         side = (self.target_side, self.target_side)
         return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
 
+    def _lengths(self) -> Tensor | None:
+        """Return how long queries and keys of each head are, (h, 1): sqrt(g sqrt(d)), as scores are divided by sqrt(d)."""
+        if self.logit_scale is None:
+            return None
+        gain_h1 = self.logit_scale.clamp(max=math.log(_LARGEST_GAIN)).exp()
+        return (gain_h1 / self.scores.scale).sqrt()
+
     def _squeeze(self, parts_MPK: Tensor) -> Tensor:
         """Return keys and values of the cells, (M, N, k C): channel = (part, squeezed channel, row, column)."""
         if self.squeeze_ratio == 1:
@@ -108,3 +138,10 @@ class SharedHRIU(nn.Module):
         side, ratio = self.source_side, self.squeeze_ratio
         cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
         return cells.permute(0, 1, 3, 5, 2, 4).flatten(3).flatten(1, 2)
+
+
+def _with_lengths(x_MNC: Tensor, lengths_h1: Tensor) -> Tensor:
+    """Return the vectors of each head (lengths_h1) with one length; in fp16 their squares would overflow."""
+    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1)).to(torch.promote_types(x_MNC.dtype, torch.float32))
+    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True).clamp_min(_SMALLEST_SQUARE)
+    return (x_MNhd * (squares_MNh1.rsqrt() * lengths_h1)).flatten(2).to(x_MNC.dtype)

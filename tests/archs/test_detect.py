@@ -126,6 +126,7 @@ OWN = {
     "wide": {"type": "HRIUSR", **HRIUSR, "wide_window_size": 8, "depths": [1, 3], "num_convs": 2},
     "shared": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "overlap_ratio": 0, "ffn": "gated"},
     "shared-an": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "terms": "an", "overlap_terms": "a"},
+    "shared-cosine": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "similarity": "cosine"},
     "shared-m": {"type": "HRIUSR", **HRIUSR, "shares_projections": True, "terms": "m"},
     "no-attention": {"type": "HRIUSR", "embed_dim": 12, "depths": [0, 2], "num_heads": 0, "ffn": "gated"}
     | {"overlap_ratio": 0, "low_resolution_ratio": 0, "channel_attention": "none"},

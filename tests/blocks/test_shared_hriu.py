@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hriusr.blocks.shared_hriu import SharedHRIU
 
@@ -13,6 +14,9 @@ def _brute_force(unit: SharedHRIU, x_PPC: torch.Tensor) -> torch.Tensor:
     ratio, side, head_dim = unit.squeeze_ratio, unit.source_side, DIM // HEADS
     scores, terms = unit.scores, unit.terms
     query = unit.query(x_PPC).unflatten(-1, (HEADS, head_dim))
+    if unit.logit_scale is not None:
+        length = (unit.logit_scale.exp() * head_dim**0.5) ** 0.5
+        query = F.normalize(query, dim=-1) * length
     parts = unit.key_value(x_PPC).unflatten(-1, (2, DIM // ratio**2))
     cells = {}
     for row in range(side):
@@ -29,6 +33,8 @@ def _brute_force(unit: SharedHRIU, x_PPC: torch.Tensor) -> torch.Tensor:
                     ty, tx = scores.rows.index(oy, iy), scores.columns.index(ox, ix)
                     s = 0
                     q, k = query[oy, ox, h], key[h]
+                    if unit.logit_scale is not None:
+                        k = F.normalize(k, dim=0) * length[h]
                     if "a" in terms:
                         s = s + q @ k
                     if "n" in terms:
@@ -43,19 +49,24 @@ def _brute_force(unit: SharedHRIU, x_PPC: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("squeeze_ratio", [1, 2])
 @pytest.mark.parametrize("terms", ["a", "an", "anm"])
-def test_equals_brute_force(terms, squeeze_ratio):
+@pytest.mark.parametrize("similarity", ["product", "cosine"])
+def test_equals_brute_force(terms, squeeze_ratio, similarity):
     torch.manual_seed(0)
-    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, terms=terms)
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, terms=terms, similarity=similarity)
+    if unit.logit_scale is not None:
+        unit.logit_scale.data += torch.tensor([[0.3], [-0.5]])
     x = torch.randn(1, SIDE * squeeze_ratio, SIDE * squeeze_ratio, DIM)
     torch.testing.assert_close(unit(x)[0], _brute_force(unit, x[0]))
 
 
 @pytest.mark.parametrize("squeeze_ratio", [1, 2])
 @pytest.mark.parametrize(("terms", "tables"), [("a", "axial"), ("n", "axial"), ("m", "full"), ("anm", "axial")])
-def test_both_ways_have_equal_outputs_and_gradients(terms, tables, squeeze_ratio, monkeypatch):
+@pytest.mark.parametrize("similarity", ["product", "cosine"])
+def test_both_ways_have_equal_outputs_and_gradients(terms, tables, squeeze_ratio, similarity, monkeypatch):
     """The one for CPUs, and the one that is left for other devices and for compilers."""
     torch.manual_seed(0)
-    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, terms=terms, tables=tables, shift_size=2)
+    more = {"terms": terms, "tables": tables, "similarity": similarity}
+    unit = SharedHRIU(DIM, HEADS, SIDE, squeeze_ratio=squeeze_ratio, shift_size=2, **more)
     x = torch.randn(2, 16, 24, DIM)
     found = []
     for is_by_parts in (True, False):
@@ -65,6 +76,18 @@ def test_both_ways_have_equal_outputs_and_gradients(terms, tables, squeeze_ratio
         y.square().sum().backward()
         found.append([y.detach(), *(parameter.grad for parameter in unit.parameters())])
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_of_cosines_do_not_depend_on_the_size_of_features():
+    torch.manual_seed(0)
+    unit = SharedHRIU(DIM, HEADS, SIDE, similarity="cosine")
+    for layer in (unit.query, unit.key_value):
+        torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.zeros_(unit.project_out.bias)
+    x = torch.randn(1, SIDE, SIDE, DIM)
+    torch.testing.assert_close(unit(50 * x), 50 * unit(x), rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.float16):  # squares of features of 1000 are beyond fp16
+        assert unit(1000 * x).isfinite().all()
 
 
 def test_attends_as_well_without_gradients():
