@@ -125,7 +125,7 @@ class SharedHRIU(nn.Module):
         return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
 
     def _lengths(self) -> Tensor | None:
-        """Return how long queries and keys of each head are, (h, 1): sqrt(g sqrt(d)), as scores are divided by sqrt(d)."""
+        """Return how long queries and keys are, (h, 1): sqrt(g sqrt(d)), as scores are divided by sqrt(d)."""
         if self.logit_scale is None:
             return None
         gain_h1 = self.logit_scale.clamp(max=math.log(_LARGEST_GAIN)).exp()
