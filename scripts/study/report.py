@@ -19,10 +19,10 @@ forward and backward pass of 8 patches of 32x32, inference one picture of 320x18
 beyond the network. Measured on: {processors}.
 
 HRIUSR, and the names with `frame_`, add their output to the enlarged input and start with almost no detail. SwinIR,
-HAT and Swin2SR as published do not, which costs them much in runs as short as these. `frame_swin` and `frame_hat`,
-the blocks of the first two in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say something
-about blocks; Swin2SR's have not been tried in it.
-`alone` and `no_attention` are HRIUSR-fast without any attention.
+HAT and Swin2SR as published do not, which costs them much in runs as short as these. `frame_swin`, `frame_hat` and
+`frame_swin2sr`, their blocks in HRIUSR's frame, and `frame_convs`, convolutions alone, are the rivals that say
+something about blocks. `alone` and `no_attention` are HRIUSR-fast without any attention; names with `cosine` compare
+queries and keys by cosines.
 """
 
 
