@@ -154,15 +154,6 @@ VARIANTS: dict[str, Variant] = {
         "ours, hriusr_fast without attention",
     ),
     **_sizes(
-        "hriusr_cosine",
-        "HRIUSR",
-        _HRIUSR
-        | {"similarity": "cosine", "terms": "a", "embed_dim": 40, "depths": [2] * 4, "num_heads": 2, "mlp_ratio": 2.0}
-        | {"num_convs": 1},
-        {2: (219_908, 58.9)},
-        "ours, the best of the study at hriusr_fast's work",
-    ),
-    **_sizes(
         "hriusr_light",
         "HRIUSR",
         _HRIUSR | {"embed_dim": 64, "depths": [1] * 7, "num_heads": 4, "mlp_ratio": 2.0},
