@@ -14,6 +14,17 @@ from hriusr.models.sr_model import RestorationModel
 from tests.engine.several_processes import run_processes
 
 
+def _send_oneself_at_step_3(number):
+    original = RestorationModel.optimize_parameters
+
+    def optimize_parameters(self, iteration):
+        original(self, iteration)
+        if iteration == 3:
+            os.kill(os.getpid(), number)
+
+    RestorationModel.optimize_parameters = optimize_parameters
+
+
 @pytest.mark.parametrize("during", ["a step", "validation"])
 def test_signal_to_one_process_stops_all_at_the_same_step(run_opt, during):
     opt = run_opt(train__total_iter=1000, val__val_freq=5)
@@ -22,14 +33,7 @@ def test_signal_to_one_process_stops_all_at_the_same_step(run_opt, during):
 
     def work(rank):
         if rank == 1 and during == "a step":
-            original = RestorationModel.optimize_parameters
-
-            def optimize_parameters(self, iteration):
-                original(self, iteration)
-                if iteration == 3:
-                    os.kill(os.getpid(), 15)
-
-            RestorationModel.optimize_parameters = optimize_parameters
+            _send_oneself_at_step_3(signal.SIGTERM)
         elif rank == 1:
             upscale = RestorationModel.upscale
             RestorationModel.upscale = lambda self, lq: (os.kill(os.getpid(), 15), upscale(self, lq))[1]
@@ -89,14 +93,7 @@ def test_lost_process_is_noticed_at_once_and_told_though_the_launcher_ends_all(r
 
         distributed._explain = explain_late
         if rank == 1:
-            original = RestorationModel.optimize_parameters
-
-            def optimize_parameters(self, iteration):
-                original(self, iteration)
-                if iteration == 3:
-                    os.kill(os.getpid(), 9)
-
-            RestorationModel.optimize_parameters = optimize_parameters
+            _send_oneself_at_step_3(signal.SIGKILL)
         with pytest.raises(Exception, match=r"process 0 lost another process.*The same command goes on") as caught:
             train({**opt, "dist": True, "rank": rank, "world_size": 2})
         return caught.typename
