@@ -4,7 +4,9 @@ What blocks/attention_core.py and blocks/relative_scores.py say, in buffers that
 they stay in the cache, and views of them are made once. cpu_attention_grad.py has the backward pass.
 
 - Involution is more channels of queries and keys, one product for all (relative_scores.py). Imprinting is the same from
-  the keys' side, but there it adds whole rows of scores, which costs less than channels.
+  the keys' side; in half precision it is computed so, but in float32 adding whole rows of scores costs less.
+- Weights are exponentials as they are: a channel of ones behind the values gives their sum with the product, outputs
+  are divided by it. Softmax reads scores twice more; it comes in where a sum leaves what _SUMS says.
 - MKL multiplies by 30 columns at half the speed of 32, and by 10 at a quarter of 16: channels are padded for it.
   oneDNN, which computes half precision, does not mind, but copies what is not contiguous.
 
@@ -25,6 +27,7 @@ from hriusr.blocks.relative import AxisGeometry, RelativeTerm, one_hot_cells
 
 _CHUNK_BYTES = 3 << 19  # scores computed at a time: they stay near a core
 _ALIGNMENT, _FEWEST = 8, 16  # columns of a product in float32: a multiple, and no fewer
+_SUMS = (1e-12, 1e12)  # of exponentials: far from where they, or gradients divided by them, would lose digits
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class RelativeTables(NamedTuple):
 
 TERMS = (1, 2)  # involution and imprinting, as numbers of RelativeTables
 PARTS = {1: "q2", 2: "k3"}
+NUM_ONES = 2  # channels behind values: the backward pass subtracts a number of two halves
 
 
 def runs_by_parts(x: Tensor) -> bool:
@@ -104,6 +108,11 @@ def aligned(num_columns: int, dtype: torch.dtype) -> int:
     if dtype.itemsize == 2:
         return num_columns
     return max(num_columns + -num_columns % _ALIGNMENT, _FEWEST)
+
+
+def imprints_by_channels(dtype: torch.dtype) -> bool:
+    """Whether imprinting is more channels of queries and keys, rather than rows of scores."""
+    return dtype.itemsize == 2
 
 
 class WindowBuffers:
@@ -131,6 +140,13 @@ class WindowBuffers:
         """Return room (B, *shape) that something else fills."""
         return self.like.new_empty(self.num_windows * self.plan.num_heads, *shape)
 
+    def values(self) -> Tensor:
+        """Return room for values (B, N, c) with NUM_ONES channels of ones behind them."""
+        num_used = self.plan.head_dim + NUM_ONES
+        values_BNc = self.new(self.plan.num_sources, aligned(num_used, self.like.dtype))
+        values_BNc[..., self.plan.head_dim : num_used] = 1
+        return values_BNc
+
     def by_window(self, x_B: Tensor) -> Tensor:
         """View B as (h, m)."""
         return x_B.unflatten(0, (self.plan.num_heads, self.num_windows))
@@ -139,22 +155,29 @@ class WindowBuffers:
         """View (B, N, c) as (m, N, h, d), without the channels behind."""
         return self.by_window(x_BNc)[..., : self.plan.head_dim].permute(1, 2, 0, 3)
 
-    def long(self, num_cells: int, term: RelativeTerm, has_term: bool, has_one_hot: bool) -> "LongVectors | None":
-        """Return room for q1 or k1 and the channels of a term, None where there would be none of both."""
-        num_relative = sum(term.readers) if has_term else 0
-        if self.num_shared + num_relative == 0:
+    def long(self, num_cells: int, *relative: tuple[RelativeTerm, bool]) -> "LongVectors | None":
+        """Return room for q1 or k1 and the channels of terms, None where there would be none of both.
+
+        Args:
+            num_cells: N or P.
+            relative: terms in order, and whether their channels are the one-hots that the other side needs.
+        """
+        num_used = self.num_shared + sum(sum(term.readers) for term, _ in relative)
+        if num_used == 0:
             return None
-        num_used = self.num_shared + num_relative
         vectors_BNc = self.new(num_cells, aligned(num_used, self.like.dtype))
-        if has_one_hot and has_term:
-            one_hot_Nr = one_hot_cells(*term.readers).to(vectors_BNc.dtype)
-            vectors_BNc[..., self.num_shared : num_used] = one_hot_Nr
+        first = self.num_shared
+        for term, is_one_hot in relative:
+            end = first + sum(term.readers)
+            if is_one_hot:
+                vectors_BNc[..., first:end] = one_hot_cells(*term.readers).to(vectors_BNc.dtype)
+            first = end
         shared = self.cells_first(vectors_BNc) if self.num_shared else None
         return LongVectors(vectors_BNc, vectors_BNc[..., :num_used], shared)
 
-    def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm) -> tuple[Tensor, Tensor]:
-        """View what stands behind q1 or k1: (h, m, y, x, rows) and (h, m, y, x, columns)."""
-        cells_hmyxc = self.by_window(vectors_BNc).unflatten(2, term.cells)[..., self.num_shared :]
+    def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm, behind: int = 0) -> tuple[Tensor, Tensor]:
+        """View what stands so far behind q1 or k1: (h, m, y, x, rows) and (h, m, y, x, columns)."""
+        cells_hmyxc = self.by_window(vectors_BNc).unflatten(2, term.cells)[..., self.num_shared + behind :]
         rows, columns = term.readers
         return cells_hmyxc[..., :rows], cells_hmyxc[..., rows : rows + columns]
 
@@ -202,26 +225,43 @@ class LongVectors(NamedTuple):
     shared_mNhd: Tensor | None  # the part of q1 or k1
 
 
+class KeptWeights(NamedTuple):
+    """What the backward pass needs of the weights: they are divided by their sum there too."""
+
+    weights_BPN: Tensor
+    sum_BP: Tensor
+
+
 class _Frame(WindowBuffers):
     """What WindowScorer computes in."""
 
     def __init__(self, plan: AttentionPlan, tables: RelativeTables, num_windows: int) -> None:
         super().__init__(plan, tables.bias_hPN, num_windows)
-        has_involution = tables.axial(1) is not None
         self.full_terms = {n: self.full_term(n, tables[n]) for n in TERMS if tables.full(n) is not None}
-        self.query = self.long(plan.num_targets, self.involution_term, has_involution, has_one_hot=False)
-        self.key = self.long(plan.num_sources, self.involution_term, has_involution, has_one_hot=True)
-        self.value_BNc = self.new(plan.num_sources, aligned(plan.head_dim, self.like.dtype))
+        has_involution, has_imprinting = tables.axial(1) is not None, tables.axial(2) is not None
+        self.imprints_by_channels = has_imprinting and imprints_by_channels(self.like.dtype)
+        relative = [(self.involution_term, False)] * has_involution
+        relative += [(self.imprinting_term, True)] * self.imprints_by_channels
+        self.query = self.long(plan.num_targets, *relative)
+        self.key = self.long(plan.num_sources, *((term, not is_one_hot) for term, is_one_hot in relative))
+        self.value_BNc = self.values()
         self.value_mNhd = self.cells_first(self.value_BNc)
-        self.y_BPc = self.new(plan.num_targets, aligned(plan.head_dim, self.like.dtype))
+        self.y_BPc = self.empty(plan.num_targets, self.value_BNc.shape[2])
         self.y_mPhd = self.cells_first(self.y_BPc)
+        self.sum_BP = self.y_BPc[..., plan.head_dim]
+        self.sum_mPh1 = self.by_window(self.sum_BP).permute(1, 2, 0).unsqueeze(3)
         if has_involution:
             self.involution_product, views = self.product(self.involution_term, tables.involution)
             self.involved = list(
                 zip(self.relative_channels(self.query.vectors_BNc, self.involution_term), views, strict=True)
             )
-        if tables.axial(2) is not None:
+        if has_imprinting:
             self.imprinting_product, views = self.product(self.imprinting_term, tables.imprinting)
+            if self.imprints_by_channels:
+                behind = sum(self.involution_term.readers) * has_involution
+                places = self.relative_channels(self.key.vectors_BNc, self.imprinting_term, behind)
+                self.imprinted = list(zip(places, views, strict=True))
+                return
             # what imprinting adds for each target row, and each target column
             self.row_hmpN, self.column_hmpN = (
                 self.by_window(self.empty(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
@@ -251,48 +291,69 @@ class WindowScorer:
         bias_h1PN = tables.bias_hPN.unsqueeze(1)
         target_sides = (plan.rows.target, plan.columns.target)
         self.bias_h1PN, self.bias_h1yxN = bias_h1PN, bias_h1PN.unflatten(2, target_sides)
-        involution = tables.involution
+        involution, imprinting = tables[1:]
         if tables.axial(1) is not None:
             involution = involution / plan.scale  # the product of queries and keys is scaled, with all channels
-        self.tables = RelativeTables(tables.bias_hPN, padded(involution), padded(tables.imprinting))
+        if tables.axial(2) is not None and imprints_by_channels(tables.bias_hPN.dtype):
+            imprinting = imprinting / plan.scale
+        self.tables = RelativeTables(tables.bias_hPN, padded(involution), padded(imprinting))
         self._frames: dict[int, _Frame] = {}
+        self._takes_exponentials = tables.bias_hPN.dtype != torch.float16  # 65504 is the exponential of 11
 
     def attend(
-        self, projections: Sequence[Tensor], masks: Mapping[int, Tensor], weights_BPN: Tensor | None = None
+        self,
+        projections: Sequence[Tensor],
+        masks: Mapping[int, Tensor],
+        y_mPC: Tensor,
+        kept: KeptWeights | None = None,
     ) -> Tensor:
         """Attend in some windows.
 
         Args:
             projections: (m, cells, k C) each.
             masks: index of a window -> (P, N) to add to its scores.
-            weights_BPN: filled with the weights; None where nobody needs them.
+            y_mPC: filled.
+            kept: filled; None where nobody needs it.
 
         Returns:
             y_mPC.
         """
         num_windows = len(projections[0])
+        if num_windows == 0:
+            return y_mPC
         if num_windows not in self._frames:
             self._frames[num_windows] = _Frame(self.plan, self.tables, num_windows)
         frame = self._frames[num_windows]
         parts = self.plan.split(projections)
-        if weights_BPN is None:
-            weights_BPN = frame.scores
-        self._score(frame, parts, weights_BPN, masks)
-        torch.softmax(weights_BPN, -1, out=weights_BPN)
+        weights_BPN = frame.scores if kept is None else kept.weights_BPN
         frame.value_mNhd.copy_(parts["value"])
-        torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
-        return frame.y_mPhd.flatten(2)
+        self._score(frame, parts, weights_BPN, masks)
+        if self._takes_exponentials:
+            torch.exp(weights_BPN, out=weights_BPN)
+            torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
+            least, most = (bound.item() for bound in frame.sum_BP.aminmax())
+            self._takes_exponentials = _SUMS[0] <= least and most <= _SUMS[1]  # not where one is NaN
+            if not self._takes_exponentials:
+                self._score(frame, parts, weights_BPN, masks)
+        if not self._takes_exponentials:
+            torch.softmax(weights_BPN, -1, out=weights_BPN)
+            torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
+        divided(frame.y_mPhd, frame.sum_mPh1, y_mPC.unflatten(2, (self.plan.num_heads, -1)))
+        if kept is not None:
+            kept.sum_BP.copy_(frame.sum_BP)
+        return y_mPC
 
     def _score(
         self, frame: _Frame, parts: Mapping[str, Tensor], scores_BPN: Tensor, masks: Mapping[int, Tensor]
     ) -> None:
         scores_hmPN = frame.by_window(scores_BPN)
-        if self.tables.axial(2) is None:
-            scores_hmPN.copy_(self.bias_h1PN)
-        else:
+        if self.tables.axial(2) is not None:
             torch.bmm(by_head(parts["k3"]), self.tables.imprinting, out=frame.imprinting_product)
             for target, source in frame.imprinted:
                 target.copy_(source)
+        if self.tables.axial(2) is None or frame.imprints_by_channels:
+            scores_hmPN.copy_(self.bias_h1PN)
+        else:
             scores_hmyxN = scores_hmPN.unflatten(2, frame.imprinting_term.readers)
             torch.add(self.bias_h1yxN, frame.row_hmpN.unsqueeze(3), out=scores_hmyxN)
             scores_hmyxN += frame.column_hmpN.unsqueeze(2)
@@ -313,6 +374,15 @@ class WindowScorer:
             scores_hmyxyx += term.scores_hmyxyx
         for index, mask_PN in masks.items():
             scores_hmPN[:, index] += mask_PN
+
+
+def divided(x_mPhd: Tensor, sum_mPh1: Tensor, to_mPhd: Tensor) -> Tensor:
+    """Write vectors divided by the sums of their weights to where they lie together."""
+    if to_mPhd.dtype.itemsize > 2:
+        return torch.div(x_mPhd, sum_mPh1, out=to_mPhd)
+    to_mPhd.copy_(x_mPhd)  # half precision is computed slowly unless all of it lies together
+    to_mPhd *= sum_mPh1.reciprocal().expand_as(to_mPhd).contiguous()
+    return to_mPhd
 
 
 def by_head(x_mNhd: Tensor) -> Tensor:

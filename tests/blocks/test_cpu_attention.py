@@ -71,6 +71,40 @@ def test_gradients_in_bf16_stay_close(name):
         assert (part.float() - one).abs().max() <= 0.06 * one.abs().max() + 1e-6
 
 
+@pytest.mark.parametrize("bias", [-80.0, 80.0, 800.0, float("nan")])
+def test_scores_whose_exponentials_are_too_large_or_small_are_weighed_by_softmax(bias, monkeypatch):
+    unit = SharedHRIU(8, 2, 4, shift_size=2).double()
+    with torch.no_grad():
+        unit.scores.bias_table += bias * torch.rand_like(unit.scores.bias_table).round()
+    x = torch.randn(2, 8, 12, 8, dtype=torch.float64, requires_grad=True)
+    monkeypatch.setattr(cpu_attention.AttentionPlan, "windows_at_once", lambda *_: 4)
+    by_parts = _results(unit, x)
+    monkeypatch.setattr(shared_hriu, "runs_by_parts", lambda _: False)
+    for part, one in zip(by_parts, _results(unit, x), strict=True):
+        torch.testing.assert_close(part, one, equal_nan=True)
+
+
+def test_one_window_of_large_scores_does_not_spoil_those_after_it(monkeypatch):
+    unit = WindowAttention(8, 4, 2)
+    x = torch.randn(1, 4, 40, 8)
+    with torch.no_grad():
+        for windows_at_once in (1, 3):
+            monkeypatch.setattr(cpu_attention.AttentionPlan, "windows_at_once", lambda *_, n=windows_at_once: n)
+            large = x.clone()
+            large[:, :, 4:8] *= 1e3
+            rest = torch.cat((unit(large)[:, :, :4], unit(large)[:, :, 8:]), 2)
+            torch.testing.assert_close(rest, torch.cat((unit(x)[:, :, :4], unit(x)[:, :, 8:]), 2))
+
+
+@pytest.mark.parametrize("name", ["shared", "plain", "hriu full"])
+def test_fp16_is_computed_on_a_cpu(name):
+    unit = UNITS[name]()
+    x = torch.randn(1, 8, 12, 8)
+    with torch.no_grad():
+        exact, rough = unit(x), unit.half()(x.half()).float()
+    assert (rough - exact).abs().max() <= 0.01 * exact.abs().max()
+
+
 def test_nothing_but_weights_is_kept_that_grows_with_the_scores():
     unit = HRIU(16, 2, 8)
     kept = []
