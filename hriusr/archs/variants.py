@@ -88,6 +88,7 @@ _HRIUSR = {
     "num_convs": 2,
     "linear_init": "still",
 }
+_COSINE = {"terms": "a", "similarity": "cosine", "num_convs": 1}
 _HRIUSR_TINY = {"embed_dim": 24, "depths": [2], "num_heads": 2, "low_resolution_depth": 1}
 _HRIUSR_CLASSICAL = _HRIUSR | {
     "window_size": 16,
@@ -152,6 +153,13 @@ VARIANTS: dict[str, Variant] = {
         _HRIUSR | {"embed_dim": 48, "depths": [1] * 4, "num_heads": 0, "mlp_ratio": 2.5},
         {2: (269_148, 61.7)},
         "ours, hriusr_fast without attention",
+    ),
+    **_sizes(
+        "hriusr_cosine",
+        "HRIUSR",
+        _HRIUSR | _COSINE | {"embed_dim": 40, "depths": [2] * 4, "num_heads": 2, "mlp_ratio": 2.0},
+        {2: (219_908, 58.9), 3: (225_323, 27.1), 4: (232_904, 15.8)},
+        "ours, hriusr_fast with twice the attention, by cosines",
     ),
     **_sizes(
         "hriusr_light",
