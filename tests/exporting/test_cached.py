@@ -16,7 +16,7 @@ from hriusr.upscaling.upscale import upscale_path
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     monkeypatch.setenv("HRIUSR_CACHE", str(tmp_path / "cache"))
-    opt = VARIANTS["hat_tiny_x2"].network_opt()
+    opt = VARIANTS["hat_tiny_x2"].network_opt() | {"depths": [1], "num_heads": [2]}
     save_weights(tmp_path / "net.safetensors", build_network(opt), opt)
     return tmp_path / "net.safetensors"
 

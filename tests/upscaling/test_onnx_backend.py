@@ -25,7 +25,7 @@ from hriusr.upscaling.tiling import tile_upscale
 def exported(tmp_path_factory):
     """Return (folder with net.pth and net.onnx, the network)."""
     folder = tmp_path_factory.mktemp("onnx")
-    network_opt = VARIANTS["swinir_tiny_x2"].network_opt()
+    network_opt = VARIANTS["swinir_tiny_x2"].network_opt() | {"depths": [2], "num_heads": [2]}
     network = build_network(network_opt).eval()
     save_weights(folder / "net.pth", network, network_opt)
     export_network(folder / "net.pth", folder / "net.onnx", check=False)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def folder(tmp_path, photo):
     """Two small pictures, a damaged one, one that is shared (made so by the size from which pictures are)."""
-    opt = VARIANTS["hat_tiny_x2"].network_opt()
+    opt = VARIANTS["hat_tiny_x2"].network_opt() | {"depths": [1], "num_heads": [2]}
     save_weights(tmp_path / "net.safetensors", build_network(opt), opt)
     write_image(tmp_path / "in" / "a.png", photo("chelsea")[:40, :50])
     write_image(tmp_path / "in" / "b.png", photo("coffee")[:30, :60])
