@@ -76,8 +76,9 @@ class SharedHRIU(nn.Module):
         query = " ".join(["q1"] * ("a" in terms) + ["q2"] * ("n" in terms))
         key = " ".join(["k1"] * ("a" in terms) + ["k3"] * ("m" in terms))
         sources = (key, "value") if key else ("value",)
-        both = ((query,), sources) if query else (sources,)
-        self.plan = AttentionPlan(both, num_heads, dim // num_heads, axis, axis, self.scores.scale)
+        both = [(query,)] if query else []
+        both += [(part,) for part in sources] if similarity == "cosine" else [sources]  # keys change, values do not
+        self.plan = AttentionPlan(tuple(both), num_heads, dim // num_heads, axis, axis, self.scores.scale)
         self.squeezed_dim = dim // squeeze_ratio**2
         self.num_key_parts = len(sources)
         self.query = nn.Linear(dim, dim) if query else None
@@ -105,11 +106,10 @@ class SharedHRIU(nn.Module):
             tables = self.scores.prepare(dtype)
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
-            sources_MNK = self._squeeze(self.key_value(x_MPC))
+            projections = [self._squeeze(self.key_value(x_MPC))]
             if lengths_h1 is not None and self.num_key_parts == 2:
-                key_MNC, value_MNC = sources_MNK.chunk(2, -1)
-                sources_MNK = torch.cat((_with_lengths(key_MNC, lengths_h1), value_MNC), -1)
-            projections = [sources_MNK]
+                key_MNC, value_MNC = projections[0].chunk(2, -1)
+                projections = [_with_lengths(key_MNC, lengths_h1), value_MNC]
             if self.query is not None:
                 query_MPC = self.query(x_MPC)
                 projections.insert(0, query_MPC if lengths_h1 is None else _with_lengths(query_MPC, lengths_h1))
@@ -141,7 +141,12 @@ class SharedHRIU(nn.Module):
 
 
 def _with_lengths(x_MNC: Tensor, lengths_h1: Tensor) -> Tensor:
-    """Return the vectors of each head (lengths_h1) with one length; in fp16 their squares would overflow."""
-    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1)).to(torch.promote_types(x_MNC.dtype, torch.float32))
-    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True).clamp_min(_SMALLEST_SQUARE)
-    return (x_MNhd * (squares_MNh1.rsqrt() * lengths_h1)).flatten(2).to(x_MNC.dtype)
+    """Return the vectors of each head (lengths_h1) with one length."""
+    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1))
+    if x_MNC.dtype == torch.float16:
+        x_MNhd = x_MNhd.float()  # squares would overflow
+    wide = torch.promote_types(x_MNhd.dtype, torch.float32)
+    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True, dtype=wide).clamp_min(_SMALLEST_SQUARE)
+    factors_MNh1 = (squares_MNh1.rsqrt() * lengths_h1).to(x_MNhd.dtype)
+    # half precision is computed slowly unless all of it lies together
+    return (x_MNhd * factors_MNh1.expand_as(x_MNhd).contiguous()).flatten(2).to(x_MNC.dtype)
