@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def weights(tmp_path):
-    opt = VARIANTS["hat_tiny_x2"].network_opt() | {"depths": [1], "num_heads": [2]}  # the one with means of the whole picture
+    # the one with means of the whole picture
+    opt = VARIANTS["hat_tiny_x2"].network_opt() | {"depths": [1], "num_heads": [2]}
     save_weights(tmp_path / "net.safetensors", build_network(opt), opt)
     return tmp_path / "net.safetensors"
 
