@@ -4,9 +4,10 @@ What blocks/attention_core.py and blocks/relative_scores.py say, in buffers that
 they stay in the cache, and views of them are made once. cpu_attention_grad.py has the backward pass.
 
 - Involution is more channels of queries and keys, one product for all (relative_scores.py). Imprinting is the same from
-  the keys' side; in half precision it is computed so, but in float32 adding whole rows of scores costs less.
-- Weights are exponentials as they are: a channel of ones behind the values gives their sum with the product, outputs
-  are divided by it. Softmax reads scores twice more; it comes in where a sum leaves what _SUMS says.
+  the keys' side; in half precision it is computed so, else adding whole rows of scores costs less.
+- Where nobody needs the weights they are exponentials as they are: a channel of ones behind the values gives their sum
+  with the product, outputs are divided by it. Softmax reads scores twice more; it comes in for fp16, and once a sum has
+  left what _SUMS says for all that follows in the same pass: so a window's last digits may depend on those before it.
 - MKL multiplies by 30 columns at half the speed of 32, and by 10 at a quarter of 16: channels are padded for it.
   oneDNN, which computes half precision, does not mind, but copies what is not contiguous.
 
@@ -15,7 +16,6 @@ B = h m, C = h d, k parts of a projection, T table entries of both axes and padd
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,84 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hriusr.blocks.relative import AxisGeometry, RelativeTerm, one_hot_cells
+from hriusr.blocks.cpu_attention_plan import PARTS, TERMS, AttentionPlan, RelativeTables
+from hriusr.blocks.relative import RelativeTerm, one_hot_cells
 
-_CHUNK_BYTES = 3 << 19  # scores computed at a time: they stay near a core
 _ALIGNMENT, _FEWEST = 8, 16  # columns of a product in float32: a multiple, and no fewer
-_SUMS = (1e-12, 1e12)  # of exponentials: far from where they, or gradients divided by them, would lose digits
-
-
-@dataclass(frozen=True)
-class AttentionPlan:
-    """What the projections hold and how offsets are read.
-
-    Args:
-        parts: what each projection holds, in order: "q1", "q2" at the targets, "k1", "k3", "value" at the sources;
-            "q1 q2" is one query for both. q1 and k1 come together; "value" is always there.
-        num_heads: h.
-        head_dim: d.
-        rows: geometry along the vertical axis.
-        columns: geometry along the horizontal axis.
-        scale: what q1.k1 is multiplied by; tables come scaled.
-    """
-
-    parts: tuple[tuple[str, ...], ...]
-    num_heads: int
-    head_dim: int
-    rows: AxisGeometry
-    columns: AxisGeometry
-    scale: float
-
-    @property
-    def num_targets(self) -> int:
-        """Target cells of a window (P)."""
-        return self.rows.target * self.columns.target
-
-    @property
-    def num_sources(self) -> int:
-        """Source cells of a window (N)."""
-        return self.rows.source * self.columns.source
-
-    @cached_property
-    def where(self) -> dict[str, tuple[int, int]]:
-        """Return name of a part -> number of its projection, place in it."""
-        places = (((t, k), part) for t, parts in enumerate(self.parts) for k, part in enumerate(parts))
-        return {name: place for place, part in places for name in part.split()}
-
-    def split(self, projections: Sequence[Tensor]) -> dict[str, Tensor]:
-        """View projections as (m, cells, h, d) by name."""
-        by_part = [x.unflatten(-1, (-1, self.num_heads, self.head_dim)).unbind(2) for x in projections]
-        return {name: by_part[t][k] for name, (t, k) in self.where.items()}
-
-    def windows_at_once(self, itemsize: int) -> int:
-        """Return how many windows are computed at a time (m)."""
-        return max(_CHUNK_BYTES // (itemsize * self.num_heads * self.num_targets * self.num_sources), 1)
-
-
-class RelativeTables(NamedTuple):
-    """Tables as RelativeScores.prepare_by_column gives them: scaled; (h, d, T) axial, (h, x, d, Y x') full."""
-
-    bias_hPN: Tensor
-    involution: Tensor | None = None
-    imprinting: Tensor | None = None
-
-    def axial(self, number: int) -> Tensor | None:
-        """Return a table if it is there and axial; 1 involution, 2 imprinting."""
-        return None if self[number] is None or self[number].dim() == 4 else self[number]
-
-    def full(self, number: int) -> Tensor | None:
-        """Return a table if it is there and full."""
-        return None if self[number] is None or self[number].dim() == 3 else self[number]
-
-
-TERMS = (1, 2)  # involution and imprinting, as numbers of RelativeTables
-PARTS = {1: "q2", 2: "k3"}
-NUM_ONES = 2  # channels behind values: the backward pass subtracts a number of two halves
-
-
-def runs_by_parts(x: Tensor) -> bool:
-    """Whether attention over such a tensor goes through here: on a CPU, eagerly."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+_SUMS = (1e-12, 1e12)  # of exponentials: far from where they would lose digits
 
 
 def aligned(num_columns: int, dtype: torch.dtype) -> int:
@@ -140,13 +67,6 @@ class WindowBuffers:
         """Return room (B, *shape) that something else fills."""
         return self.like.new_empty(self.num_windows * self.plan.num_heads, *shape)
 
-    def values(self) -> Tensor:
-        """Return room for values (B, N, c) with NUM_ONES channels of ones behind them."""
-        num_used = self.plan.head_dim + NUM_ONES
-        values_BNc = self.new(self.plan.num_sources, aligned(num_used, self.like.dtype))
-        values_BNc[..., self.plan.head_dim : num_used] = 1
-        return values_BNc
-
     def by_window(self, x_B: Tensor) -> Tensor:
         """View B as (h, m)."""
         return x_B.unflatten(0, (self.plan.num_heads, self.num_windows))
@@ -176,7 +96,13 @@ class WindowBuffers:
         return LongVectors(vectors_BNc, vectors_BNc[..., :num_used], shared)
 
     def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm, behind: int = 0) -> tuple[Tensor, Tensor]:
-        """View what stands so far behind q1 or k1: (h, m, y, x, rows) and (h, m, y, x, columns)."""
+        """View a term's channels: (h, m, y, x, rows) and (h, m, y, x, columns).
+
+        Args:
+            vectors_BNc: queries or keys with channels.
+            term: whose channels.
+            behind: channels of another term between q1 or k1 and these.
+        """
         cells_hmyxc = self.by_window(vectors_BNc).unflatten(2, term.cells)[..., self.num_shared + behind :]
         rows, columns = term.readers
         return cells_hmyxc[..., :rows], cells_hmyxc[..., rows : rows + columns]
@@ -225,13 +151,6 @@ class LongVectors(NamedTuple):
     shared_mNhd: Tensor | None  # the part of q1 or k1
 
 
-class KeptWeights(NamedTuple):
-    """What the backward pass needs of the weights: they are divided by their sum there too."""
-
-    weights_BPN: Tensor
-    sum_BP: Tensor
-
-
 class _Frame(WindowBuffers):
     """What WindowScorer computes in."""
 
@@ -244,7 +163,8 @@ class _Frame(WindowBuffers):
         relative += [(self.imprinting_term, True)] * self.imprints_by_channels
         self.query = self.long(plan.num_targets, *relative)
         self.key = self.long(plan.num_sources, *((term, not is_one_hot) for term, is_one_hot in relative))
-        self.value_BNc = self.values()
+        self.value_BNc = self.new(plan.num_sources, aligned(plan.head_dim + 1, self.like.dtype))
+        self.value_BNc[..., plan.head_dim] = 1
         self.value_mNhd = self.cells_first(self.value_BNc)
         self.y_BPc = self.empty(plan.num_targets, self.value_BNc.shape[2])
         self.y_mPhd = self.cells_first(self.y_BPc)
@@ -301,47 +221,38 @@ class WindowScorer:
         self._takes_exponentials = tables.bias_hPN.dtype != torch.float16  # 65504 is the exponential of 11
 
     def attend(
-        self,
-        projections: Sequence[Tensor],
-        masks: Mapping[int, Tensor],
-        y_mPC: Tensor,
-        kept: KeptWeights | None = None,
+        self, projections: Sequence[Tensor], masks: Mapping[int, Tensor], weights_BPN: Tensor | None = None
     ) -> Tensor:
         """Attend in some windows.
 
         Args:
             projections: (m, cells, k C) each.
             masks: index of a window -> (P, N) to add to its scores.
-            y_mPC: filled.
-            kept: filled; None where nobody needs it.
+            weights_BPN: filled with the weights; None where nobody needs them.
 
         Returns:
             y_mPC.
         """
         num_windows = len(projections[0])
-        if num_windows == 0:
-            return y_mPC
         if num_windows not in self._frames:
             self._frames[num_windows] = _Frame(self.plan, self.tables, num_windows)
         frame = self._frames[num_windows]
         parts = self.plan.split(projections)
-        weights_BPN = frame.scores if kept is None else kept.weights_BPN
         frame.value_mNhd.copy_(parts["value"])
-        self._score(frame, parts, weights_BPN, masks)
-        if self._takes_exponentials:
-            torch.exp(weights_BPN, out=weights_BPN)
-            torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
-            least, most = (bound.item() for bound in frame.sum_BP.aminmax())
-            self._takes_exponentials = _SUMS[0] <= least and most <= _SUMS[1]  # not where one is NaN
-            if not self._takes_exponentials:
+        if weights_BPN is None:
+            weights_BPN = frame.scores
+            if self._takes_exponentials and num_windows:
                 self._score(frame, parts, weights_BPN, masks)
-        if not self._takes_exponentials:
-            torch.softmax(weights_BPN, -1, out=weights_BPN)
-            torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
-        divided(frame.y_mPhd, frame.sum_mPh1, y_mPC.unflatten(2, (self.plan.num_heads, -1)))
-        if kept is not None:
-            kept.sum_BP.copy_(frame.sum_BP)
-        return y_mPC
+                torch.exp(weights_BPN, out=weights_BPN)
+                torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
+                least, most = (bound.item() for bound in frame.sum_BP.aminmax())
+                self._takes_exponentials = _SUMS[0] <= least and most <= _SUMS[1]  # not where one is NaN
+                if self._takes_exponentials:
+                    return _divided(frame.y_mPhd, frame.sum_mPh1)
+        self._score(frame, parts, weights_BPN, masks)
+        torch.softmax(weights_BPN, -1, out=weights_BPN)
+        torch.bmm(weights_BPN, frame.value_BNc, out=frame.y_BPc)
+        return frame.y_mPhd.flatten(2)
 
     def _score(
         self, frame: _Frame, parts: Mapping[str, Tensor], scores_BPN: Tensor, masks: Mapping[int, Tensor]
@@ -376,13 +287,16 @@ class WindowScorer:
             scores_hmPN[:, index] += mask_PN
 
 
-def divided(x_mPhd: Tensor, sum_mPh1: Tensor, to_mPhd: Tensor) -> Tensor:
-    """Write vectors divided by the sums of their weights to where they lie together."""
-    if to_mPhd.dtype.itemsize > 2:
-        return torch.div(x_mPhd, sum_mPh1, out=to_mPhd)
-    to_mPhd.copy_(x_mPhd)  # half precision is computed slowly unless all of it lies together
-    to_mPhd *= sum_mPh1.reciprocal().expand_as(to_mPhd).contiguous()
-    return to_mPhd
+def _divided(x_mPhd: Tensor, sum_mPh1: Tensor) -> Tensor:
+    """Return vectors divided by the sums of their weights, (m, P, C)."""
+    y_mPhd = x_mPhd.new_empty(x_mPhd.shape)
+    if y_mPhd.dtype.itemsize > 2:
+        torch.div(x_mPhd, sum_mPh1, out=y_mPhd)
+    else:  # rounded once, and read where it lies together
+        wide_mPhd = y_mPhd.copy_(x_mPhd).float()
+        wide_mPhd *= sum_mPh1.float().reciprocal_().expand_as(wide_mPhd).contiguous()
+        y_mPhd.copy_(wide_mPhd)
+    return y_mPhd.flatten(2)
 
 
 def by_head(x_mNhd: Tensor) -> Tensor:

@@ -3,14 +3,9 @@
 Weights are what is kept of the size of scores; all else that size lives in a buffer that every part of the windows uses
 again. The gradient of a one-hot channel is nobody's: the products leave it out.
 
-Weights w are kept without being divided by their sum S. With y the output, scores get w (dy.v - dy.y) / S: one product
-of (dy, -dy.y) / S and of the values with ones behind, as in FlashAttention (arXiv:2205.14135, app. B.4). In half
-precision -dy.y / S comes in two parts, so that the difference is taken in float32.
-
 Shapes: see blocks/cpu_attention.py.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,20 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hriusr.blocks.attention_core import MASKED
-from hriusr.blocks.cpu_attention import (
-    NUM_ONES,
-    PARTS,
-    TERMS,
-    AttentionPlan,
-    FullTerm,
-    KeptWeights,
-    RelativeTables,
-    WindowBuffers,
-    WindowScorer,
-    by_head,
-    divided,
-    padded,
-)
+from hriusr.blocks.cpu_attention import FullTerm, WindowBuffers, WindowScorer, aligned, by_head, padded
+from hriusr.blocks.cpu_attention_plan import PARTS, TERMS, AttentionPlan, RelativeTables
 from hriusr.blocks.windows import ShiftRegions
 
 Masks = Callable[[range], Mapping[int, Tensor]]
@@ -66,8 +49,7 @@ class CpuAttention:
         """Attend in the windows of these numbers; see attend_by_parts."""
         if self.scorer is None:
             return attend_by_parts(projections, self.plan, self.tables, self.masks)
-        y_mPC = projections[0].new_empty(len(numbers), self.plan.num_targets, self.plan.num_heads * self.plan.head_dim)
-        return self.scorer.attend(projections, self.masks(numbers) if self.masks else {}, y_mPC)
+        return self.scorer.attend(projections, self.masks(numbers) if self.masks else {})
 
 
 def attend_by_parts(
@@ -93,28 +75,25 @@ class _AttendByParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: AttentionPlan, masks: Masks | None, *tensors: Tensor | None) -> Tensor:
         tables, projections = RelativeTables(*tensors[:3]), tensors[3:]
-        bias_hPN, num_windows = tables.bias_hPN, len(projections[0])
-        weights, sums = (
-            bias_hPN.new_empty(num_windows * numel) for numel in (bias_hPN.numel(), bias_hPN[..., 0].numel())
-        )
-        y_MPC = _attend(projections, plan, tables, masks, KeptWeights(weights, sums))
+        weights = tables.bias_hPN.new_empty(len(projections[0]) * tables.bias_hPN.numel())
+        y_MPC = _attend(projections, plan, tables, masks, weights)
         ctx.plan = plan
-        ctx.save_for_backward(weights, sums, y_MPC, *tensors)
+        ctx.save_for_backward(weights, *tensors)
         return y_MPC
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_MPC: Tensor) -> tuple[Tensor | None, ...]:
-        weights, sums, y_MPC, *tensors = ctx.saved_tensors
+        weights, *tensors = ctx.saved_tensors
         projections, plan = tensors[3:], ctx.plan
         gradients = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in projections]
         with torch.autocast("cpu", enabled=False):
-            tables = _TableGradients(plan, RelativeTables(*tensors[:3]))
+            sums = _TableGradients(plan, RelativeTables(*tensors[:3]))
             for part in _parts(len(dy_MPC), plan, weights.itemsize):
-                kept = _part_of(KeptWeights(weights, sums), part, plan)
+                part_weights = _weights_of(part, weights, plan)
                 to = _PartGradients(plan, [x[part] for x in gradients])
-                tables.add(plan.split([x[part] for x in projections]), kept, y_MPC[part], dy_MPC[part], to)
-        return None, None, *tables.gradients(), *gradients
+                sums.add(plan.split([x[part] for x in projections]), part_weights, dy_MPC[part], to)
+        return None, None, *sums.gradients(), *gradients
 
 
 class _BackwardFrame(WindowBuffers):
@@ -126,9 +105,9 @@ class _BackwardFrame(WindowBuffers):
         self.full_terms = {n: self.full_term(n, tables[n]) for n in TERMS if tables.full(n) is not None}
         self.query = self.long(plan.num_targets, *[(self.imprinting_term, True)] * has_imprinting)
         self.key = self.long(plan.num_sources, *[(self.involution_term, True)] * has_involution)
-        self.value_BNc = self.values()
+        self.value_BNc = self.new(plan.num_sources, aligned(plan.head_dim, self.like.dtype))
         self.value_mNhd = self.cells_first(self.value_BNc)
-        self.dy_BPc = self.new(plan.num_targets, self.value_BNc.shape[2])
+        self.dy_BPc = self.new(plan.num_targets, aligned(plan.head_dim, self.like.dtype))
         self.dy_mPhd = self.cells_first(self.dy_BPc)
         self.dscores_BPN = self.empty(plan.num_targets, plan.num_sources)
         # entries that are read have one reader each; the others stay 0
@@ -136,19 +115,6 @@ class _BackwardFrame(WindowBuffers):
             self.involution = self.product(self.involution_term, tables.involution)
         if has_imprinting:
             self.imprinting = self.product(self.imprinting_term, tables.imprinting)
-
-    def take_dy(self, dy_mPC: Tensor, y_mPC: Tensor, sum_BP: Tensor) -> None:
-        """Fill dy_BPc with dy / S and, in two parts, -dy.y / S."""
-        heads = (self.plan.num_heads, self.plan.head_dim)
-        sum_mPh1 = self.by_window(sum_BP).permute(1, 2, 0).unsqueeze(3)
-        dy_mPhd = divided(dy_mPC.unflatten(-1, heads), sum_mPh1, self.like.new_empty(*dy_mPC.shape[:2], *heads))
-        self.dy_mPhd.copy_(dy_mPhd)
-        wide = torch.promote_types(self.like.dtype, torch.float32)
-        rest_mPh = torch.sum(dy_mPhd.mul_(y_mPC.unflatten(-1, heads)), -1, dtype=wide).neg_()
-        ones_hmPc = self.by_window(self.dy_BPc)[..., self.plan.head_dim :]
-        for part in range(NUM_ONES):
-            ones_hmPc[..., part] = rest_mPh.permute(2, 0, 1)
-            rest_mPh -= ones_hmPc[..., part].permute(1, 2, 0)
 
 
 class _PartGradients:
@@ -180,24 +146,17 @@ class _TableGradients:
         self.transposed = [None if x is None else padded(x.transpose(-1, -2).contiguous()) for x in self.tables[1:]]
         self._frames: dict[int, _BackwardFrame] = {}
 
-    def add(
-        self,
-        parts: Mapping[str, Tensor],
-        kept: KeptWeights,
-        y_mPC: Tensor,
-        dy_mPC: Tensor,
-        gradients: _PartGradients,
-    ) -> None:
+    def add(self, parts: Mapping[str, Tensor], weights_BPN: Tensor, dy_mPC: Tensor, gradients: _PartGradients) -> None:
         """Write the gradients of some windows' parts, and add up those of the tables."""
         plan, num_windows = self.plan, len(dy_mPC)
         if num_windows not in self._frames:
             self._frames[num_windows] = _BackwardFrame(plan, self.tables, num_windows)
         frame = self._frames[num_windows]
         frame.value_mNhd.copy_(parts["value"])
-        frame.take_dy(dy_mPC, y_mPC, kept.sum_BP)
-        gradients.write("value", frame.cells_first(torch.bmm(kept.weights_BPN.transpose(1, 2), frame.dy_BPc)))
+        frame.dy_mPhd.copy_(dy_mPC.unflatten(-1, (plan.num_heads, plan.head_dim)))
+        gradients.write("value", frame.cells_first(torch.bmm(weights_BPN.transpose(1, 2), frame.dy_BPc)))
         ds_BPN = torch.bmm(frame.dy_BPc, frame.value_BNc.transpose(1, 2), out=frame.dscores_BPN)
-        ds_BPN *= kept.weights_BPN
+        torch._softmax_backward_data(ds_BPN, weights_BPN, -1, ds_BPN.dtype, grad_input=ds_BPN)
         sum_hPN = self.sums.bias_hPN
         sum_hPN += frame.by_window(ds_BPN).sum(1, dtype=sum_hPN.dtype)
         for shared, other, number in (("q1", frame.key, 1), ("k1", frame.query, 2)):
@@ -264,7 +223,7 @@ def _attend(
     plan: AttentionPlan,
     tables: RelativeTables,
     masks: Masks | None,
-    kept: KeptWeights | None,
+    weights: Tensor | None,
 ) -> Tensor:
     """Attend in all windows, and keep the weights where there is room given for them."""
     num_windows, bias_hPN = len(projections[0]), tables.bias_hPN
@@ -273,8 +232,8 @@ def _attend(
         scorer = WindowScorer(plan, tables)
         for part in _parts(num_windows, plan, bias_hPN.itemsize):
             part_masks = masks(range(part.start, part.stop)) if masks else {}
-            part_kept = None if kept is None else _part_of(kept, part, plan)
-            scorer.attend([x[part] for x in projections], part_masks, y_MPC[part], part_kept)
+            part_weights = None if weights is None else _weights_of(part, weights, plan)
+            y_MPC[part] = scorer.attend([x[part] for x in projections], part_masks, part_weights)
     return y_MPC
 
 
@@ -284,13 +243,8 @@ def _parts(num_windows: int, plan: AttentionPlan, itemsize: int) -> Iterator[sli
         yield slice(start, min(start + at_once, num_windows))
 
 
-def _part_of(kept: KeptWeights, part: slice, plan: AttentionPlan) -> KeptWeights:
-    """View what is kept of some windows; those computed together lie together."""
-    shapes = ((plan.num_targets, plan.num_sources), (plan.num_targets,))
-    sizes = (plan.num_heads * math.prod(shape) for shape in shapes)
-    return KeptWeights(
-        *(
-            x[part.start * size : part.stop * size].view(-1, *shape)
-            for x, size, shape in zip(kept, sizes, shapes, strict=True)
-        )
-    )
+def _weights_of(part: slice, weights: Tensor, plan: AttentionPlan) -> Tensor:
+    """View the weights of some windows as (B, P, N); those computed together lie together."""
+    per_window = plan.num_heads * plan.num_targets * plan.num_sources
+    part_weights = weights[part.start * per_window : part.stop * per_window]
+    return part_weights.view(-1, plan.num_targets, plan.num_sources)

@@ -22,8 +22,8 @@ from hriusr.blocks.attention_core import (
     in_parts,
     take,
 )
-from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
+from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, PreparedTables, RelativeScores, ScoreParts, check_terms
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair, roll_windows, window_merge, window_partition

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
-from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
+from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
 from hriusr.blocks.windows import ShiftRegions, map_windows
@@ -141,12 +141,7 @@ class SharedHRIU(nn.Module):
 
 
 def _with_lengths(x_MNC: Tensor, lengths_h1: Tensor) -> Tensor:
-    """Return the vectors of each head (lengths_h1) with one length."""
-    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1))
-    if x_MNC.dtype == torch.float16:
-        x_MNhd = x_MNhd.float()  # squares would overflow
-    wide = torch.promote_types(x_MNhd.dtype, torch.float32)
-    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True, dtype=wide).clamp_min(_SMALLEST_SQUARE)
-    factors_MNh1 = (squares_MNh1.rsqrt() * lengths_h1).to(x_MNhd.dtype)
-    # half precision is computed slowly unless all of it lies together
-    return (x_MNhd * factors_MNh1.expand_as(x_MNhd).contiguous()).flatten(2).to(x_MNC.dtype)
+    """Return the vectors of each head (lengths_h1) with one length; in fp16 their squares would overflow."""
+    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1)).to(torch.promote_types(x_MNC.dtype, torch.float32))
+    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True).clamp_min(_SMALLEST_SQUARE)
+    return (x_MNhd * (squares_MNh1.rsqrt() * lengths_h1)).flatten(2).to(x_MNC.dtype)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
-from hriusr.blocks.cpu_attention import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.cpu_attention_grad import CpuAttention
+from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.windows import ShiftRegions, map_windows, pair
 
