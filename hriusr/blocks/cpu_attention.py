@@ -181,15 +181,14 @@ class _Frame(WindowBuffers):
                 behind = sum(self.involution_term.readers) * has_involution
                 places = self.relative_channels(self.key.vectors_BNc, self.imprinting_term, behind)
                 self.imprinted = list(zip(places, views, strict=True))
-                return
-            # what imprinting adds for each target row, and each target column
-            self.row_hmpN, self.column_hmpN = (
-                self.by_window(self.empty(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
-            )
-            self.imprinted = [
-                (to_hmpN.unflatten(3, self.imprinting_term.cells), view_hmyxp.permute(0, 1, 4, 2, 3))
-                for to_hmpN, view_hmyxp in zip((self.row_hmpN, self.column_hmpN), views, strict=True)
-            ]
+            else:  # what imprinting adds for each target row, and each target column
+                self.row_hmpN, self.column_hmpN = (
+                    self.by_window(self.empty(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
+                )
+                self.imprinted = [
+                    (to_hmpN.unflatten(3, self.imprinting_term.cells), view_hmyxp.permute(0, 1, 4, 2, 3))
+                    for to_hmpN, view_hmyxp in zip((self.row_hmpN, self.column_hmpN), views, strict=True)
+                ]
 
     @cached_property
     def scores(self) -> Tensor:
