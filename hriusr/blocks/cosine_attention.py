@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
+from hriusr.blocks.attention_core import attend_shifted, computing_dtype
+from hriusr.blocks.cpu_attention_grad import CpuAttention
+from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry, pair_table
+from hriusr.blocks.unit_vectors import with_lengths
 from hriusr.blocks.windows import ShiftRegions, map_windows
 
 _LARGEST_LOGIT_SCALE = math.log(100)
@@ -50,6 +53,8 @@ class CosineWindowAttention(nn.Module):
         self.num_heads = num_heads
         self.shift_size = shift_size
         self.axis = AxisGeometry(window_size, window_size)
+        parts = (("q1",), ("k1",), ("value",))
+        self.plan = AttentionPlan(parts, num_heads, dim // num_heads, self.axis, self.axis, 1.0)
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(
             nn.Linear(2, _HIDDEN_FEATURES), nn.ReLU(inplace=True), nn.Linear(_HIDDEN_FEATURES, num_heads, bias=False)
@@ -73,18 +78,27 @@ class CosineWindowAttention(nn.Module):
         if self.q_bias is not None:
             qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         bias_hNN = self.relative_bias()
-        logit_scale = self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp()
+        gains_h1 = self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp().squeeze(-1)
+        ones_h1 = torch.ones_like(gains_h1)
 
-        def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
-            qkv = F.linear(x_MNC, self.qkv.weight, qkv_bias)
-            q_MhNd, k_MhNd, v_MhNd = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-            # at least float32: the length of a vector overflows in fp16, and its smallest allowed value is 0 there
-            dtype = torch.promote_types(qkv.dtype, torch.float32)
-            q_MhNd = (F.normalize(q_MhNd.to(dtype), dim=-1) * logit_scale).to(qkv.dtype)
-            k_MhNd = F.normalize(k_MhNd.to(dtype), dim=-1).to(qkv.dtype)
-            y_MhNd = attend_shifted(q_MhNd, k_MhNd, v_MhNd, bias_hNN, self.regions, numbers, grid)
+        def project(x_MNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            q_MNC, k_MNC, v_MNC = F.linear(x_MNC, self.qkv.weight, qkv_bias).chunk(3, -1)
+            return with_lengths(q_MNC, gains_h1), with_lengths(k_MNC, ones_h1), v_MNC
+
+        window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
+        if runs_by_parts(x_BHWC):
+            bias_hNN = bias_hNN - bias_hNN.mean((1, 2), keepdim=True)  # so that exponentials are near 1
+            tables = RelativeTables(bias_hNN.to(computing_dtype(x_BHWC)))
+            attend = CpuAttention(self.plan, tables, self.regions, grid)
+
+            def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
+                return self.proj(attend(project(x_MNC), numbers))
+
+            return map_windows(x_BHWC, window, shift, attend_cells, windows_at_once=attend.windows_at_once)
+
+        def attend_cells_whole(x_MNC: Tensor, numbers: range) -> Tensor:
+            heads = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in project(x_MNC))  # MhNd each
+            y_MhNd = attend_shifted(*heads, bias_hNN, self.regions, numbers, grid)
             return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 
-        at_once = windows_at_once(*bias_hNN.shape) if computes_in_place(x_BHWC) else None
-        window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
-        return map_windows(x_BHWC, window, shift, attend_cells, windows_at_once=at_once)
+        return map_windows(x_BHWC, window, shift, attend_cells_whole)

@@ -23,11 +23,11 @@ from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
+from hriusr.blocks.unit_vectors import with_lengths
 from hriusr.blocks.windows import ShiftRegions, map_windows
 
 SIMILARITIES = ("product", "cosine")
 _FIRST_GAIN, _LARGEST_GAIN = 10.0, 100.0  # of cosines
-_SMALLEST_SQUARE = 1e-12  # of a vector's length
 
 
 class SharedHRIU(nn.Module):
@@ -109,10 +109,10 @@ class SharedHRIU(nn.Module):
             projections = [self._squeeze(self.key_value(x_MPC))]
             if lengths_h1 is not None and self.num_key_parts == 2:
                 key_MNC, value_MNC = projections[0].chunk(2, -1)
-                projections = [_with_lengths(key_MNC, lengths_h1), value_MNC]
+                projections = [with_lengths(key_MNC, lengths_h1), value_MNC]
             if self.query is not None:
                 query_MPC = self.query(x_MPC)
-                projections.insert(0, query_MPC if lengths_h1 is None else _with_lengths(query_MPC, lengths_h1))
+                projections.insert(0, query_MPC if lengths_h1 is None else with_lengths(query_MPC, lengths_h1))
             if by_parts is not None:
                 return self.project_out(by_parts(projections, numbers))
             heads = {name: part.transpose(1, 2) for name, part in self.plan.split(projections).items()}
@@ -138,10 +138,3 @@ class SharedHRIU(nn.Module):
         side, ratio = self.source_side, self.squeeze_ratio
         cells = parts_MPK.unflatten(1, (side, ratio, side, ratio))
         return cells.permute(0, 1, 3, 5, 2, 4).flatten(3).flatten(1, 2)
-
-
-def _with_lengths(x_MNC: Tensor, lengths_h1: Tensor) -> Tensor:
-    """Return the vectors of each head (lengths_h1) with one length; in fp16 their squares would overflow."""
-    x_MNhd = x_MNC.unflatten(-1, (len(lengths_h1), -1)).to(torch.promote_types(x_MNC.dtype, torch.float32))
-    squares_MNh1 = x_MNhd.square().sum(-1, keepdim=True).clamp_min(_SMALLEST_SQUARE)
-    return (x_MNhd * (squares_MNh1.rsqrt() * lengths_h1)).flatten(2).to(x_MNC.dtype)
