@@ -105,6 +105,11 @@ def attend_shifted(
     return attend(q_MhPd, k_MhNd, v_MhNe, bias)
 
 
+def windows_at_once(num_heads: int, num_targets: int, num_sources: int) -> int:
+    """Return how many windows go through a unit together where computes_in_place holds."""
+    return max(2 * _CHUNK_BYTES // (4 * num_heads * num_targets * num_sources), 1)
+
+
 def computes_in_place(x: Tensor) -> bool:
     """Whether work on such a tensor may go by parts that reuse one buffer: on a CPU, eagerly, without gradients."""
     if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
