@@ -21,6 +21,7 @@ from hriusr.blocks.attention_core import computes_in_place
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
 
+_MAP_BYTES = 3 << 17  # a map of the samples computed at a time: four of them stay in the L2 cache of a core
 _KERNEL_BYTES = 1 << 21  # kernels computed at a time without gradients: they stay in the L2 cache of a core
 
 
@@ -70,34 +71,45 @@ def _neighbours(x_BGcHW: Tensor, size: tuple[int, int], side: int, stride: int) 
 
 
 class _InvolveOnCpu(torch.autograd.Function):
-    """Do what involve does in float32, in maps that lie as they are read; half precision would add 49 roundings."""
+    """Do what involve does in float32; half precision would add 49 roundings.
+
+    A few samples at a time, whose maps stay in the cache while all places of the kernel pass over them.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: Tensor, weight_BNGHW: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x_BCHW, weight_BNGHW)
         ctx.stride = stride
-        weight_NBGHW = _places_first(weight_BNGHW)
-        x_BGcHW = _padded(_lying(x_BCHW), weight_BNGHW)
-        return _sum_of_neighbours(x_BGcHW, weight_NBGHW, stride).flatten(1, 2).to(x_BCHW.dtype)
+        y_BCHW = x_BCHW.new_empty(*x_BCHW.shape[:2], *weight_BNGHW.shape[3:])
+        for part in _few_samples(x_BCHW):
+            x_BGcHW = _padded(_lying(x_BCHW[part]), weight_BNGHW)
+            y_BCHW[part] = _sum_of_neighbours(x_BGcHW, weight_BNGHW[part], stride).flatten(1, 2)
+        return y_BCHW
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy_BCHW: Tensor) -> tuple[Tensor, Tensor, None]:
         x_BCHW, weight_BNGHW = ctx.saved_tensors
-        weight_NBGHW = _places_first(weight_BNGHW)
-        x_BGcHW = _padded(_lying(x_BCHW), weight_BNGHW)
-        dy_BGcHW = _lying(dy_BCHW).unflatten(1, x_BGcHW.shape[1:3])
-        side, size = math.isqrt(len(weight_NBGHW)), dy_BGcHW.shape[-2:]
-        dx_BGcHW, dweight_NBGHW = torch.zeros_like(x_BGcHW), torch.empty_like(weight_NBGHW)
-        product_BGcHW = torch.empty_like(dy_BGcHW)
-        maps = zip(*(_neighbours(x, size, side, ctx.stride) for x in (x_BGcHW, dx_BGcHW)), strict=True)
-        for place, (x_there, dx_there) in enumerate(maps):
-            torch.mul(dy_BGcHW, x_there, out=product_BGcHW)
-            torch.sum(product_BGcHW, 2, out=dweight_NBGHW[place])
-            dx_there.addcmul_(dy_BGcHW, weight_NBGHW[place].unsqueeze(2))
+        dx_BCHW, dweight_BNGHW = torch.empty_like(x_BCHW), torch.empty_like(weight_BNGHW)
+        side, size = math.isqrt(weight_BNGHW.shape[1]), dy_BCHW.shape[-2:]
         inner = slice(side // 2, -(side // 2) or None)
-        dx_BCHW = dx_BGcHW.flatten(1, 2)[..., inner, inner]
-        return dx_BCHW.to(x_BCHW.dtype), dweight_NBGHW.transpose(0, 1).to(weight_BNGHW.dtype), None
+        for part in _few_samples(x_BCHW):
+            x_BGcHW = _padded(_lying(x_BCHW[part]), weight_BNGHW)
+            dy_BGcHW = _lying(dy_BCHW[part]).unflatten(1, x_BGcHW.shape[1:3])
+            dx_BGcHW, product_BGcHW = torch.zeros_like(x_BGcHW), torch.empty_like(dy_BGcHW)
+            maps = zip(*(_neighbours(x, size, side, ctx.stride) for x in (x_BGcHW, dx_BGcHW)), strict=True)
+            for place, (x_there, dx_there) in enumerate(maps):
+                torch.mul(dy_BGcHW, x_there, out=product_BGcHW)
+                dweight_BNGHW[part, place] = product_BGcHW.sum(2)
+                dx_there.addcmul_(dy_BGcHW, _lying(weight_BNGHW[part, place]).unsqueeze(2))
+            dx_BCHW[part] = dx_BGcHW.flatten(1, 2)[..., inner, inner]
+        return dx_BCHW, dweight_BNGHW, None
+
+
+def _few_samples(x_BCHW: Tensor) -> Iterator[slice]:
+    """Yield parts of the batch."""
+    length = max(_MAP_BYTES // max(4 * x_BCHW[:1].numel(), 1), 1)
+    return (slice(start, start + length) for start in range(0, len(x_BCHW), length))
 
 
 def _lying(x: Tensor) -> Tensor:
@@ -105,18 +117,13 @@ def _lying(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32), memory_format=torch.contiguous_format)
 
 
-def _places_first(weight_BNGHW: Tensor) -> Tensor:
-    """Return weight_NBGHW, so that one place's weights lie together."""
-    return _lying(weight_BNGHW.transpose(0, 1))
-
-
-def _sum_of_neighbours(x_BGcHW: Tensor, weight_NBGHW: Tensor, stride: int) -> Tensor:
+def _sum_of_neighbours(x_BGcHW: Tensor, weight_BNGHW: Tensor, stride: int) -> Tensor:
     """Weight and add up the neighbours of all positions; x is padded."""
-    size = weight_NBGHW.shape[-2:]
+    num_places, size = weight_BNGHW.shape[1], weight_BNGHW.shape[-2:]
     y_BGcHW = x_BGcHW.new_zeros(*x_BGcHW.shape[:3], *size)
-    neighbours = _neighbours(x_BGcHW, size, math.isqrt(len(weight_NBGHW)), stride)
-    for weight_BGHW, neighbour in zip(weight_NBGHW, neighbours, strict=True):
-        y_BGcHW.addcmul_(neighbour, weight_BGHW.unsqueeze(2))
+    neighbours = _neighbours(x_BGcHW, size, math.isqrt(num_places), stride)
+    for weight_BGHW, neighbour in zip(weight_BNGHW.unbind(1), neighbours, strict=True):
+        y_BGcHW.addcmul_(neighbour, _lying(weight_BGHW).unsqueeze(2))
     return y_BGcHW
 
 
@@ -167,8 +174,12 @@ class Involution(nn.Module):
         if self.stride > 1:
             means = F.avg_pool2d(x_BHWC.permute(0, 3, 1, 2), self.stride, ceil_mode=True, count_include_pad=False)
             x_BHWC = means.permute(0, 2, 3, 1)
-        weight_BHWk = self.span(F.relu(self.norm(self.reduce(x_BHWC))))
-        return weight_BHWk.permute(0, 3, 1, 2).unflatten(1, (self.num_places, -1))
+        size = x_BHWC.shape[1:3]
+        narrow_BSk = F.relu(self.norm(self.reduce(x_BHWC))).flatten(1, 2)
+        # the other way round than a linear layer, so that one place's weights lie together
+        span_Bok = self.span.weight.expand(narrow_BSk.shape[0], -1, -1)  # len would be a constant of exported networks
+        weight_BoS = torch.baddbmm(self.span.bias.unsqueeze(1), span_Bok, narrow_BSk.transpose(1, 2))
+        return weight_BoS.unflatten(2, size).unflatten(1, (self.num_places, -1))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, ceil(H / stride), ceil(W / stride), C)."""
@@ -181,9 +192,9 @@ class Involution(nn.Module):
         x_BGcHW = F.pad(_lying(x_BHWC.permute(0, 3, 1, 2)), (side // 2,) * 4).unflatten(1, (num_groups, -1))
         y_BHWC = torch.empty_like(x_BHWC)
         for top in range(0, height, num_rows):
-            weight_NBGHW = _places_first(self.kernels(x_BHWC[:, top : top + num_rows]))
-            around_BGcHW = x_BGcHW[..., top : top + weight_NBGHW.shape[3] + side - 1, :]
-            rows_BCHW = _sum_of_neighbours(around_BGcHW, weight_NBGHW, 1).flatten(1, 2)
+            weight_BNGHW = self.kernels(x_BHWC[:, top : top + num_rows])
+            around_BGcHW = x_BGcHW[..., top : top + weight_BNGHW.shape[3] + side - 1, :]
+            rows_BCHW = _sum_of_neighbours(around_BGcHW, weight_BNGHW, 1).flatten(1, 2)
             y_BHWC[:, top : top + num_rows] = rows_BCHW.permute(0, 2, 3, 1)
         return y_BHWC
 
