@@ -77,7 +77,7 @@ def read_places(list_file: str | Path, size: int = DEFAULT_SIZE) -> list[Place]:
     """
     list_file = Path(list_file)
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"list {list_file} cannot be read ({error}): give a text file") from None
     places = []

@@ -242,7 +242,7 @@ class HRIU(nn.Module):
         query, key = score.query_MhPc, score.key_MhNc
         keep_MPN = None
         if key_valid_MN is not None or (self.regions is not None and self.renorm == "l2"):
-            keep_MPN = self._keep(key_valid_MN, grid, len(query), key.shape[2], part)
+            keep_MPN = self._keep(key_valid_MN, grid, query.shape[0], key.shape[2], part)
         if self.renorm == "l2":
             return attend(query, key, value, score.bias, renorm="l2", keep_MPN=keep_MPN)
         if self.regions is not None:

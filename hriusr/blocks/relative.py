@@ -175,15 +175,16 @@ class RelativeTerm:
 
 
 def _slide_by_reshaping(product_hMyxT: Tensor, dim: int, step: int, stride: int, length: int) -> Tensor:
-    """Read one axis as AxialTerm.views does, for a format that knows no strides.
+    """Read one axis as RelativeTerm.axial_views does, for a format that knows no strides.
 
     The T entries of all cells in a line, read anew as rows of T - step: entry e of cell c, which is to be
     step (cells - 1 - c) + l, lies at step (cells - 1) in row c, plus l.
     """
     x = product_hMyxT.transpose(2, 3) if dim == 2 else product_hMyxT
     num_cells, row_length = x.shape[3], x.shape[4] - step
-    start = step * (num_cells - 1)
-    x = x.flatten(3)[..., start : start + num_cells * row_length].unflatten(3, (num_cells, row_length))
+    if num_cells > 1:  # one cell reads all that there is, and rows could be empty
+        start = step * (num_cells - 1)
+        x = x.flatten(3)[..., start : start + num_cells * row_length].unflatten(3, (num_cells, row_length))
     x = x[..., : stride * (length - 1) + 1 : stride]
     return x.transpose(2, 3) if dim == 2 else x
 

@@ -183,7 +183,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
     """List the pictures of a folder, in the order a person would: 2.png before 10.png.
 
     Args:
-        folder: files without a picture's suffix, and hidden ones, are passed over.
+        folder: files without a picture's suffix, and hidden files and folders, are passed over.
         recursive: also the folders below.
 
     Raises:
@@ -195,8 +195,7 @@ def list_images(folder: str | Path, *, recursive: bool = False) -> list[Path]:
         raise DataError(f"folder {folder} {what}: check the path, or run `hriusr prepare` for this dataset")
     paths = []
     for parent, subfolders, names in os.walk(folder):  # asks the disk once a folder, not once a file
-        if not recursive:
-            subfolders.clear()
+        subfolders[:] = [name for name in subfolders if recursive and not name.startswith(".")]
         suitable = (name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
         paths += [os.path.join(parent, name) for name in suitable]
     if not paths:

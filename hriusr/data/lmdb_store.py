@@ -15,6 +15,7 @@ from pathlib import Path
 import lmdb
 
 from hriusr.data.leftovers import remove_leftover_folders
+from hriusr.data.text_lines import read_lines
 from hriusr.errors import DataError
 
 _META_INFO = "meta_info.txt"
@@ -37,14 +38,14 @@ def lmdb_keys(path: str | Path) -> list[str]:
         raise DataError(f"{path} is not named .lmdb: give a database, or set io_backend: {{type: disk}} for a folder")
     check_lmdb(path)
     try:
-        lines = (path / _META_INFO).read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path / _META_INFO)
     except OSError:
         raise DataError(
             f"{path / _META_INFO} cannot be read: make the database again with `hriusr prepare lmdb`"
         ) from None
     keys = []
     for number, line in enumerate(lines, 1):
-        match = _LINE.match(line.strip())
+        match = _LINE.match(line)
         if match is None:
             raise DataError(f"{path / _META_INFO}:{number}: {line!r} is not of the form `name.png (h,w,c) level`")
         keys.append(match["key"])

@@ -32,6 +32,8 @@ def build_cache(
 class PictureCache:
     """Holds the decoded pictures of each item of a dataset; what is not there yet is loaded when asked for.
 
+    A process that was forked keeps in memory what it loads itself, but adds nothing to a file, which it shares.
+
     Args:
         load: item number -> its pictures, uint8 or uint16. May run in several threads at once.
         num_items: items of the dataset.
@@ -47,8 +49,11 @@ class PictureCache:
         self._name = name
         self._is_on_disk = is_on_disk
         self._held: dict[int, Sequence[np.ndarray]] | MappedPictures = MappedPictures() if is_on_disk else {}
+        self._owner = os.getpid()
 
     def __getitem__(self, item: int) -> Sequence[np.ndarray]:
+        if self._is_on_disk and os.getpid() != self._owner and item not in self._held:
+            return self._load(item)
         self._hold(item)
         return self._held[item]
 
@@ -57,7 +62,7 @@ class PictureCache:
         return {key: value for key, value in self.__dict__.items() if key != "_held"}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__ |= {**state, "_held": MappedPictures() if state["_is_on_disk"] else {}}
+        self.__dict__ |= {**state, "_held": MappedPictures() if state["_is_on_disk"] else {}, "_owner": os.getpid()}
 
     def fill(self, num_threads: int) -> None:
         """Load everything that is not there yet.

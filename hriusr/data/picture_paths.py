@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hriusr.data.image_io import IMAGE_SUFFIXES, list_images
 from hriusr.data.lmdb_store import lmdb_keys
+from hriusr.data.text_lines import read_lines
 from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ def read_meta_info(path: str | Path, near: str | Path = ".") -> list[str]:
             if len(places) > 1
             else f"meta_info_file {path} does not exist: make it with `hriusr prepare meta-info`, or leave the key out"
         )
-    lines = found.read_text(encoding="utf-8").splitlines()
-    names = [_name_in(line.strip()) for line in lines if line.strip()]
+    names = [_name_in(line) for line in read_lines(found)]
     if not names:
         raise DataError(f"meta_info_file {found} lists no picture: make it again with `hriusr prepare meta-info`")
     return names
@@ -119,8 +119,8 @@ def paired_paths(
         name, suffix = os.path.splitext(os.path.relpath(gt_path, gt_folder))
         subfolder, stem = os.path.split(name)
         lq_stem = filename_tmpl.format(stem)
-        # BasicSR looks for the lq of sub/x.png beside all others; in a subfolder alike is the natural place
-        folders = dict.fromkeys((lq_folder, os.path.join(lq_folder, subfolder)))
+        # a subfolder alike is the natural place; BasicSR looks for the lq of sub/x.png beside all others
+        folders = dict.fromkeys((os.path.join(lq_folder, subfolder), lq_folder))
         folder = next((folder for folder in folders if lq_stem in list_stems(folder)), None)
         if folder is None:
             missing.append((gt_path, stem, lq_stem))
@@ -130,10 +130,23 @@ def paired_paths(
         pairs.append(PicturePair(gt_path, os.path.join(folder, lq_stem + lq_suffix)))
     if missing:
         _refuse_unpaired(gt_folder, lq_folder, missing, len(gt_paths))
+    _refuse_shared(pairs)
     num_left = len(list_stems(lq_folder)) - len(pairs)
     if meta_info_file is None and num_left > 0:
         logger.warning("%d pictures of %s have no partner in %s and are left out", num_left, lq_folder, gt_folder)
     return pairs
+
+
+def _refuse_shared(pairs: list[PicturePair]) -> None:
+    """Refuse that two pictures have the same partner."""
+    gt_of_lq: dict[str | None, str] = {}
+    for pair in pairs:
+        other = gt_of_lq.setdefault(pair.lq, pair.gt)
+        if other != pair.gt:
+            raise DataError(
+                f"{pair.lq} would be the partner of both {other} and {pair.gt}: give the folder of lq the subfolders "
+                "that the one of gt has"
+            )
 
 
 def check_template(template: str, key: str, example: str) -> None:

@@ -91,7 +91,7 @@ class OutputFolder:
             remove_leftover_files(path)
             note, noted = path / NOTE, _read_note(path)
             if overwrite or noted is None or noted.get("options") != options:
-                adopted = _list_sizes(path) if noted is None and not overwrite else {}
+                adopted = {} if overwrite else _adopted_so_far(path, noted)
                 noted = {"options": options, "adopted": adopted}
                 write_atomically(note, json.dumps(noted, indent=1).encode())
             return cls(path, note.stat().st_mtime_ns, noted.get("adopted") or {})
@@ -155,6 +155,17 @@ def _read_note(folder: Path) -> dict[str, Any] | None:
         return json.loads((folder / NOTE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _adopted_so_far(path: Path, noted: dict[str, Any] | None) -> dict[str, int]:
+    """Return the pictures of a folder that no job made -> bytes, whatever the options were."""
+    if noted is None:
+        return _list_sizes(path)
+    adopted = noted.get("adopted", {})
+    if adopted is not True:
+        return adopted
+    since_ns = (path / NOTE).stat().st_mtime_ns
+    return {name: size for name, size in _list_sizes(path).items() if (path / name).stat().st_mtime_ns < since_ns}
 
 
 def _list_sizes(folder: Path) -> dict[str, int]:

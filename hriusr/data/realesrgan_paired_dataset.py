@@ -10,6 +10,7 @@ from hriusr.basicsr_bridge import DATASET_REGISTRY, replace_in
 from hriusr.data.dataset_options import uses_lmdb
 from hriusr.data.paired_image_dataset import PairedImageDataset
 from hriusr.data.picture_paths import PicturePair
+from hriusr.data.text_lines import read_lines
 from hriusr.errors import DataError
 
 _SEPARATOR = ", "
@@ -27,7 +28,7 @@ class RealESRGANPairedDataset(PairedImageDataset):
         path = self.opt.get("meta_info_file")
         if path is None or uses_lmdb(self.opt) or not Path(path).is_file():
             return super()._find_pairs()
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = read_lines(path)
         if not any(_SEPARATOR in line for line in lines):
             return super()._find_pairs()
         pairs = []

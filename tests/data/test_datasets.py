@@ -177,6 +177,14 @@ def test_cache_changes_nothing_and_reads_once(folders, phase, dataroot_lq, cache
         assert same(cached[SampleKey(position % 3, position)], plain[SampleKey(position % 3, position)])
 
 
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_forked_processes_that_fill_a_cache_get_what_they_ask_for(folders, cache):
+    plain, cached = (PairedImageDataset(options(folders, "val", cache=way)) for way in ("none", cache))
+    asked = [0, 1, 2, 2, 1, 0] * 2
+    loader = torch.utils.data.DataLoader(cached, sampler=asked, batch_size=None, num_workers=2)
+    assert all(torch.equal(got["gt"], plain[item]["gt"]) for got, item in zip(loader, asked, strict=True))
+
+
 def test_cache_that_does_not_fit_is_refused_before_memory_runs_out(folders, monkeypatch):
     monkeypatch.setattr(picture_cache, "available_memory", lambda: 1000)
     monkeypatch.setattr(picture_cache, "_PROBED", 1)

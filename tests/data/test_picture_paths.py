@@ -136,3 +136,31 @@ def test_databases_must_have_the_same_keys(tmp_path):
     write(lq, "ax2", "b")
     with pytest.raises(DataError, match=r"2 keys .*first 'a' in .*gt\.lmdb.*prepare lmdb"):
         paired_keys(gt, lq)
+
+
+def test_partners_of_subfolders_lie_in_subfolders_alike_or_beside_all_others(tree):
+    tree("gt/1.png", "gt/sub/1.png", "lq/1.png", "lq/sub/1.png", "gt/sub/2.png", "lq/2.png")
+    pairs = paired_paths("gt", "lq", None, recursive=True)
+    assert pairs == [("gt/1.png", "lq/1.png"), ("gt/sub/1.png", "lq/sub/1.png"), ("gt/sub/2.png", "lq/2.png")]
+
+
+def test_two_pictures_with_one_partner_are_refused(tree):
+    tree("gt/1.png", "gt/sub/1.png", "lq/1.png")
+    with pytest.raises(DataError, match=r"lq/1\.png would be the partner of both gt/1\.png and gt/sub/1\.png"):
+        paired_paths("gt", "lq", None, recursive=True)
+    tree("twice.txt", content="1.png\n1.png\n")  # a picture that counts twice
+    assert paired_paths("gt", "lq", "twice.txt") == [("gt/1.png", "lq/1.png")] * 2
+
+
+def test_hidden_folders_are_passed_over(tree):
+    tree("gt/a/1.png", "gt/a/.thumbnails/1.png", "gt/.trash/2.png")
+    assert single_paths("gt", None, recursive=True) == ["gt/a/1.png"]
+
+
+def test_lists_of_windows_editors(tree, tmp_path):
+    tree("gt/a.png")
+    (tmp_path / "list.txt").write_text("a.png\r\n", encoding="utf-8-sig")
+    assert read_meta_info("list.txt", "gt") == ["a.png"]
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.png\n")
+    with pytest.raises(DataError, match=r"list\.txt is no UTF-8 text \(.* at byte 3\): save it as UTF-8"):
+        read_meta_info("list.txt", "gt")

@@ -24,6 +24,20 @@ def test_pictures_that_were_there_before_are_kept(hr_folder, tmp_path):
     assert (read_image(tmp_path / "X2" / "coffeex2.png") != official).any()
 
 
+@pytest.mark.parametrize("is_of_earlier_version", [False, True])
+def test_pictures_that_were_there_before_outlive_other_options(hr_folder, tmp_path, is_of_earlier_version):
+    mine = tmp_path / "X" / "coffeex2.png"
+    write_image(mine, np.zeros((30, 41, 3), np.uint8))
+    age(mine)
+    before = mine.read_bytes()
+    if is_of_earlier_version:
+        (tmp_path / "X" / NOTE).write_text(json.dumps({"options": {"job": "bicubic"}, "adopted": True}))
+    for scale in (4, 2, 3, 2):
+        prepare_bicubic(hr_folder, tmp_path / "X", scale=scale, **QUIET)
+        assert mine.read_bytes() == before
+    assert read_image(tmp_path / "X" / "chelseax2.png").any()
+
+
 def test_only_pictures_that_were_there_before_outlive_a_change_of_their_source(hr_folder, tmp_path):
     (tmp_path / "X2").mkdir()
     (tmp_path / "X2" / "README").write_text("mine")

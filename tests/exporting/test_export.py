@@ -83,6 +83,19 @@ def test_variants_of_hriusr_export_too(tmp_path, changes):
     assert_equal_at_all_sizes(network, load_onnx_network(tmp_path / "net.onnx"))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"renorm": "l2"}, {"window_size": 4, "low_resolution_ratio": 4, "low_resolution_depth": 1}], ids=str
+)
+def test_variants_of_hriusr_as_torchscript(tmp_path, changes):
+    """Windows by number, and windows of one cell that grow."""
+    path, network = saved(tmp_path, VARIANTS["hriusr_tiny_x2"].network_opt() | changes)
+    export_network(path, tmp_path / "net.pt", to="torchscript")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        script = torch.jit.load(tmp_path / "net.pt")
+    assert_equal_at_all_sizes(network, script)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torchscript_equals_the_network_at_every_size(tmp_path, name):
     path, network = saved(tmp_path, VARIANTS[f"{name}_tiny_x2"].network_opt())
