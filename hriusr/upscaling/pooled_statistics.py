@@ -7,9 +7,13 @@ first, from the pixels that each tile keeps, and then held while the tiles are c
 The first pass measures with each tile's own means in place; the first pool is then right, later ones nearly. A second
 pass with those means makes the second pool right, and so on: repeating until nothing moves gives the whole picture's
 means exactly. `change` says how far the last pass moved them.
+
+Pictures that share their tiles (colour and alpha, a batch) have means of their own.
+
+Shapes: B pictures, N of them in one pass through the network, C channels of a pool
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +26,18 @@ from hriusr.archs.registry import build_network
 
 @dataclass
 class _Sum:
-    """Sum over cells, and how many, of one pool."""
+    """Sum over cells (B, C, 1, 1), and how many (B, 1, 1, 1), of one pool."""
 
-    total: Tensor | float = 0.0
-    count: int = 0
+    total: Tensor
+    count: Tensor
+
+    def add(self, cells_NCHW: Tensor, pictures_N: Tensor) -> None:
+        """Add cells to the sums of their pictures."""
+        cells_NC11 = cells_NCHW.sum((2, 3), keepdim=True, dtype=torch.float64).cpu()
+        zeros = cells_NC11.new_zeros(len(self.total), cells_NC11.shape[1], 1, 1)
+        self.total = self.total + zeros.index_add(0, pictures_N, cells_NC11)
+        count = cells_NCHW.shape[2] * cells_NCHW.shape[3]
+        self.count.index_add_(0, pictures_N, torch.full((len(pictures_N), 1, 1, 1), count))
 
 
 @dataclass
@@ -34,12 +46,14 @@ class PooledStatistics:
 
     Attributes:
         network: whose pools these are.
+        num_pictures: B.
         means: (B, C, 1, 1) of each pool, in the order of the network's modules; empty before the first pass.
-        change: largest change of a mean in the last pass, in parts of the mean size of that pool's means; None before
-            the second pass.
+        change: largest change of a mean in the last pass, in parts of the mean size of that pool's means of that
+            picture; None before the second pass.
     """
 
     network: nn.Module
+    num_pictures: int = 1
     means: list[Tensor] = field(default_factory=list)
     change: float | None = None
 
@@ -49,6 +63,7 @@ class PooledStatistics:
         self._counts_all = _turns_pictures(self.network)
         self._sums: list[_Sum] = []
         self._region: tuple[slice, slice] | None = None
+        self._pictures_N = torch.zeros(1, dtype=torch.int64)
 
     def __bool__(self) -> bool:
         """Whether the network has global pools at all."""
@@ -66,26 +81,33 @@ class PooledStatistics:
 
     def begin_pass(self) -> None:
         """Start to measure."""
-        self._sums = [_Sum() for _ in self.pools]
+        shape = (self.num_pictures, 1, 1, 1)
+        self._sums = [
+            _Sum(torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.int64)) for _ in self.pools
+        ]
 
     def measure_next(self, rows: slice, columns: slice) -> None:
         """Say which pixels of the next tile's features count."""
         self._region = (slice(None), slice(None)) if self._counts_all else (rows, columns)
 
-    def sums(self) -> list[tuple[Tensor | float, int]]:
+    def begin_part(self, pictures: Sequence[int]) -> None:
+        """Say which pictures, numbers below num_pictures, the network's next input holds."""
+        self._pictures_N = torch.tensor(pictures)
+
+    def sums(self) -> list[tuple[Tensor, Tensor]]:
         """Return (sum, count) of each pool in this pass, to be added up over processes."""
         return [(entry.total, entry.count) for entry in self._sums]
 
-    def end_pass(self, sums: list[tuple[Tensor | float, int]]) -> None:
+    def end_pass(self, sums: list[tuple[Tensor, Tensor]]) -> None:
         """Take over the means that were measured.
 
         Args:
             sums: what sums() returned, or their sum over processes.
         """
-        means = [total / max(count, 1) for total, count in sums]
+        means = [total / count.clamp_min(1) for total, count in sums]
         if self.means:
             moved = [
-                ((new - old).abs().max() / old.abs().mean().clamp_min(1e-12)).item()
+                ((new - old).abs().amax((1, 2, 3)) / old.abs().mean((1, 2, 3)).clamp_min(1e-12)).max().item()
                 for new, old in zip(means, self.means, strict=True)
             ]
             self.change = max(moved)
@@ -93,16 +115,12 @@ class PooledStatistics:
 
     def _hook(self, number: int) -> Any:
         def replace(_module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+            if len(result) != len(self._pictures_N):
+                return result  # of windows, not of pictures
             if self._sums:
                 rows, columns = self._region
-                cells_BCHW = inputs[0][..., rows, columns]
-                entry = self._sums[number]
-                entry.total = entry.total + cells_BCHW.sum((2, 3), keepdim=True, dtype=torch.float64).cpu()
-                entry.count += cells_BCHW.shape[2] * cells_BCHW.shape[3]
-            if not self.means:
-                return result
-            mean = self.means[number].to(result)
-            return mean.repeat(len(result) // len(mean), 1, 1, 1)  # a batch of tiles: picture by picture in each
+                self._sums[number].add(inputs[0][..., rows, columns], self._pictures_N)
+            return self.means[number][self._pictures_N].to(result) if self.means else result
 
         return replace
 

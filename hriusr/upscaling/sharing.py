@@ -119,7 +119,7 @@ class TileSharing:
                 time.sleep(_PAUSE)
             arrival.wait()
 
-    def add_up(self, measure: Callable[[], list[tuple[Tensor | float, int]]]) -> list[tuple[Any, int]]:
+    def add_up(self, measure: Callable[[], list[tuple[T, T]]]) -> list[tuple[T, T]]:
         """Sum (total, count) pairs over all processes.
 
         Args:

@@ -13,7 +13,7 @@ Shapes: N tiles, C channels, H W pixels of the low-resolution tile
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,8 @@ class TileRunner:
         batch_size: tiles at once, at most.
         compute_in_parts: called as compute_in_parts(self, tile_1CHW) for a tile that is too large by itself; returns
             the result of that tile. None: out of memory is an error.
+        begin_part: called before each pass through the network with the numbers of the pictures that it takes, each
+            the place of a picture in its tile (n, C, H, W).
 
     Raises:
         OptionsError: unknown precision.
@@ -80,6 +82,7 @@ class TileRunner:
         precision: str = "fp32",
         batch_size: int = 1,
         compute_in_parts: Callable[["TileRunner", Tensor], Tensor] | None = None,
+        begin_part: Callable[[Sequence[int]], None] | None = None,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size (={batch_size}) must be at least 1")
@@ -90,6 +93,8 @@ class TileRunner:
         self.precision = Precision(precision, device)
         self.batch_size = batch_size
         self.compute_in_parts = compute_in_parts
+        self.begin_part = begin_part
+        self._picture: int | None = None  # whose tile is being cut into parts
         self.too_large: int | None = None  # pixels of the smallest tile that did not fit by itself
         self._float32_network: nn.Module | None = None
 
@@ -113,9 +118,10 @@ class TileRunner:
 
     def _run_batch(self, tiles: list[Tensor]) -> tuple[Tensor, ...]:
         lengths = [len(tile) for tile in tiles]
-        return torch.split(self._run_images(torch.cat(tiles)), lengths)
+        pictures_N = [number if self._picture is None else self._picture for n in lengths for number in range(n)]
+        return torch.split(self._run_images(torch.cat(tiles), pictures_N), lengths)
 
-    def _run_images(self, lr_NCHW: Tensor) -> Tensor:
+    def _run_images(self, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
         """Run N tiles with at most batch_size at once, less where memory ends."""
         results: list[Tensor] = []
         position = 0
@@ -126,29 +132,33 @@ class TileRunner:
                 result = None
                 count = 1
             else:
-                result = self._attempt(part)
+                result = self._attempt(part, pictures_N[position : position + count])
             if result is None and count > 1:
                 self.batch_size = count // 2
                 logger.warning("out of memory with %d tiles at once; continuing with %d", count, self.batch_size)
                 continue
             if result is None:
-                result = self._split(part[:1])
+                result = self._split(part[:1], pictures_N[position])
             results.append(result)
             position += count
         return torch.cat(results) if len(results) > 1 else results[0]
 
-    def _split(self, tile_1CHW: Tensor) -> Tensor:
+    def _split(self, tile_1CHW: Tensor, picture: int) -> Tensor:
         height, width = tile_1CHW.shape[-2:]
         if self.compute_in_parts is None:
             raise HriusrError(f"out of memory with one tile of {width}x{height} pixels: choose a smaller tile_size")
         if self.too_large is None or height * width < self.too_large:
             self.too_large = height * width
-        return self.compute_in_parts(self, tile_1CHW)
+        outer, self._picture = self._picture, picture
+        try:
+            return self.compute_in_parts(self, tile_1CHW)
+        finally:
+            self._picture = outer
 
-    def _attempt(self, lr_NCHW: Tensor) -> Tensor | None:
+    def _attempt(self, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor | None:
         """Return the result, or None when memory ran out; the failed pass's tensors are free again by then."""
         try:
-            return self._forward(lr_NCHW)
+            return self._forward(lr_NCHW, pictures_N)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -157,10 +167,10 @@ class TileRunner:
         return None
 
     @torch.no_grad()
-    def _forward(self, lr_NCHW: Tensor) -> Tensor:
+    def _forward(self, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
         lr_NCHW = lr_NCHW.to(self.device, torch.float32)
         with self.precision.autocast():
-            sr_NCHW = self._call(self.network, lr_NCHW)
+            sr_NCHW = self._call(self.network, lr_NCHW, pictures_N)
         expected = (*lr_NCHW.shape[:2], lr_NCHW.shape[2] * self.scale, lr_NCHW.shape[3] * self.scale)
         if sr_NCHW.shape != expected:
             raise ValueError(
@@ -171,16 +181,21 @@ class TileRunner:
         if not finite_N.all():
             broken_N = ~finite_N
             sr_NCHW = sr_NCHW.float()
-            sr_NCHW[broken_N] = self._recompute(lr_NCHW[broken_N])
+            sr_NCHW[broken_N] = self._recompute(
+                lr_NCHW[broken_N],
+                [picture for picture, is_broken in zip(pictures_N, broken_N, strict=True) if is_broken],
+            )
         return sr_NCHW.to(self.output_device, torch.float32)
 
-    def _call(self, network: nn.Module, lr_NCHW: Tensor) -> Tensor:
+    def _call(self, network: nn.Module, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
+        if self.begin_part is not None:
+            self.begin_part(pictures_N)
         weight = next(network.parameters(), None)
         if weight is not None and weight.is_floating_point():
             lr_NCHW = lr_NCHW.to(weight.dtype)  # a network in .half() or .bfloat16()
         return network(lr_NCHW)
 
-    def _recompute(self, lr_NCHW: Tensor) -> Tensor:
+    def _recompute(self, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
         """Compute tiles in float32 whatever the precision; NaN there is an error."""
         weight = next(self.network.parameters(), None)
         is_float32 = weight is None or weight.dtype == torch.float32
@@ -188,7 +203,7 @@ class TileRunner:
             self._float32_network = self.network if is_float32 else copy.deepcopy(self.network).float()
         if self.precision.dtype is not None or not is_float32:
             logger.warning("%d tile(s) not finite in half precision; computing in float32", len(lr_NCHW))
-            sr_NCHW = self._call(self._float32_network, lr_NCHW)
+            sr_NCHW = self._call(self._float32_network, lr_NCHW, pictures_N)
             if torch.isfinite(sr_NCHW).all():
                 return sr_NCHW
         raise HriusrError(

@@ -124,7 +124,7 @@ class TiledUpscale:
             device = "cpu" if parameter is None else parameter.device
         self.network, self.source, self.settings, self.sharing = network, source, settings, sharing
         self.scale, self.alignment = scale, alignment
-        self.statistics = PooledStatistics(network)
+        self.statistics = PooledStatistics(network, num_pictures=source.shape[0])
         self._runner = TileRunner(
             network,
             scale=scale,
@@ -135,6 +135,7 @@ class TiledUpscale:
             compute_in_parts=_compute_in_parts(
                 settings.tile_size or max(source.shape[-2:]), overlap, settings.blend, alignment
             ),
+            begin_part=self.statistics.begin_part,
         )
 
     @property
@@ -191,7 +192,7 @@ class TiledUpscale:
                         progress(number + 1, self.num_tiles)
                     yield number, block
 
-    def _pool_sums(self, chosen: range, progress: Progress | None) -> list[tuple[Tensor | float, int]]:
+    def _pool_sums(self, chosen: range, progress: Progress | None) -> list[tuple[Tensor, Tensor]]:
         """Run this process's share of the chosen tiles for the sums over their own pixels."""
         num_done = 0
         for _ in self._runner.run(self._tiles(self.sharing.mine(chosen))):
