@@ -1,5 +1,6 @@
 """The weights that come with hriusr, by name: those in experiments/pretrained_models, which installing takes along."""
 
+import os
 from pathlib import Path
 
 from hriusr.errors import WeightsError
@@ -37,10 +38,10 @@ def find_weights(name: str | Path) -> Path:
         name: a file; or a name, also without `hriusr_` and with hyphens (fast-x2).
 
     Raises:
-        WeightsError: neither a file nor a name.
+        WeightsError: neither a file nor a name, or a path that cannot be looked up.
     """
     path = Path(name)
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if _exists(path) or path.suffix or len(path.parts) > 1:
         return path  # whoever reads it says what is wrong with it
     shipped = shipped_weights()
     wanted = str(name).replace("-", "_")
@@ -49,3 +50,13 @@ def find_weights(name: str | Path) -> Path:
             return shipped[candidate]
     known = ", ".join(shipped) or "none: this installation has no weights"
     raise WeightsError(f"weights {name}: neither a file nor the name of weights that come with hriusr ({known})")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise WeightsError(f"weights {path} cannot be read ({error.strerror}): check name and permissions") from None
+    return True

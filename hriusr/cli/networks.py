@@ -1,6 +1,7 @@
 """`hriusr list` and `hriusr profile`: which networks there are, and what one costs."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -162,7 +163,7 @@ def find_network(name: str) -> dict[str, Any] | Path:
         if not isinstance(section, dict):
             raise HriusrError(f"{path}: network_g (={section!r}) must be a section with type and arguments")
         return section
-    if path.suffix or path.exists():
+    if path.suffix or os.path.exists(path):
         return path
     hint = did_you_mean(name, VARIANTS, list_all=False) or "; hriusr list shows all"
     raise HriusrError(f"{name} is neither a file nor a named size{hint}")

@@ -62,8 +62,8 @@ def find_inputs(inputs: Sequence[str | Path], *, recursive: bool = True) -> Foun
         group, problems = _find(Path(item), recursive)
         found.problems += problems
         if group is not None:
-            group.sources = [path for path in group.sources if path.resolve() not in seen]
-            seen.update(path.resolve() for path in group.sources)
+            group.sources = [path for path in group.sources if real_path(path) not in seen]
+            seen.update(real_path(path) for path in group.sources)
             found.groups.append(group)
     found.groups = [group for group in found.groups if group.sources]
     if not found.groups:
@@ -72,8 +72,13 @@ def find_inputs(inputs: Sequence[str | Path], *, recursive: bool = True) -> Foun
     return found
 
 
+def real_path(path: Path) -> Path:
+    """Follow links as far as they can be followed; unlike Path.resolve, whatever the path."""
+    return Path(os.path.realpath(path))
+
+
 def _find(path: Path, recursive: bool) -> tuple[InputGroup | None, list[tuple[str, str]]]:
-    if path.is_dir():
+    if os.path.isdir(path):
         sources, problems = _walk(path, recursive)
         if not sources and not problems:
             problems = [(f"folder {path}", "holds no picture or video: check the path, or put some there")]
@@ -81,8 +86,18 @@ def _find(path: Path, recursive: bool) -> tuple[InputGroup | None, list[tuple[st
     if os.path.lexists(path):
         return InputGroup(path.parent, [path], "file"), []
     if not glob.has_magic(str(path)):
-        return None, [(str(path), "does not exist: check the path")]
+        return None, [(str(path), _why_missing(path))]
     return _match(path, recursive)
+
+
+def _why_missing(path: Path) -> str:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist: check the path"
+    except OSError as error:
+        return f"cannot be read ({error.strerror}): check its name and permissions"
+    return "was not there when it was looked for: try again"
 
 
 def _match(pattern: Path, recursive: bool) -> tuple[InputGroup | None, list[tuple[str, str]]]:

@@ -15,7 +15,7 @@ from hriusr.errors import DataError, HriusrError, OptionsError
 from hriusr.pictures.formats import TARGET_FORMATS
 from hriusr.pictures.source import MAX_PIXELS, open_source
 from hriusr.pictures.video_formats import VIDEO_TARGETS
-from hriusr.upscaling.inputs import VIDEO_SUFFIXES, InputGroup, find_inputs
+from hriusr.upscaling.inputs import VIDEO_SUFFIXES, InputGroup, find_inputs, real_path
 
 _KEPT_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp")  # lossless as we write them; others become .png
 
@@ -167,22 +167,24 @@ def _single_job(source: Path, output: Path | None, naming: _Naming) -> Job:
     if output is None:
         return Job(source, naming.target(source, source.parent), source.name)
     targets = VIDEO_TARGETS if source.suffix.lower() in VIDEO_SUFFIXES else TARGET_FORMATS
-    if not output.is_dir() and output.suffix.lower() in targets:
+    is_folder = os.path.isdir(output)
+    if not is_folder and output.suffix.lower() in targets:
         if naming.extension not in (None, output.suffix.lower()):
             raise OptionsError(f"output {output} and extension {naming.extension} contradict each other: leave one out")
         return Job(source, output, source.name)
-    if not output.is_dir() and _has_file_suffix(output):
+    if not is_folder and _has_file_suffix(output):
         raise OptionsError(
             f"output {output}: {output.suffix} is not a format to write: use one of {', '.join(targets)}"
         )
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not is_folder:
         raise DataError(f"output {output} is a file without a picture's extension: name a folder or a picture")
     return Job(source, naming.target(source, output), source.name)
 
 
 def _jobs_of_groups(groups: list[InputGroup], output: Path | None, naming: _Naming) -> tuple[list[Job], list[str]]:
     """Name the results of folders, patterns and several files."""
-    if output is not None and not output.is_dir() and (output.exists() or _has_file_suffix(output)):
+    is_taken = output is not None and (os.path.exists(output) or _has_file_suffix(output))
+    if is_taken and not os.path.isdir(output):
         what = f"the input {groups[0].root} a folder" if groups[0].kind == "folder" else "there are several inputs"
         raise DataError(f"output {output} is a file, {what}: name a folder")
     jobs, notes = [], []
@@ -203,7 +205,7 @@ def _results_folder(group: InputGroup, output: Path | None, naming: _Naming, *, 
     """Choose where a group's root goes; None: each result beside its source."""
     if group.kind != "folder":
         return output
-    root = group.root.resolve()
+    root = real_path(group.root)
     if output is None:
         return root.with_name(f"{root.name}_{naming.mark}")
     return output if is_alone else output / root.name
@@ -215,10 +217,10 @@ def _has_file_suffix(path: Path) -> bool:
 
 def _leave_out_below(group: InputGroup, output: Path) -> tuple[list[Path], list[str]]:
     """Leave out what lies in the output folder, where that is inside the input folder."""
-    results, root = output.resolve(), group.root.resolve()
+    results, root = real_path(output), real_path(group.root)
     if results == root or not results.is_relative_to(root):
         return group.sources, []
-    kept = [source for source in group.sources if not source.resolve().is_relative_to(results)]
+    kept = [source for source in group.sources if not real_path(source).is_relative_to(results)]
     num_out = len(group.sources) - len(kept)
     return kept, [f"{num_out} picture(s) in the output folder {output} are not taken as input"] if num_out else []
 
@@ -258,4 +260,4 @@ def _rename_collisions(jobs: list[Job]) -> tuple[list[Job], list[str]]:
 
 def _key(path: Path) -> str:
     """Return a string that is equal for equal places."""
-    return os.path.normcase(path.resolve())
+    return os.path.normcase(real_path(path))

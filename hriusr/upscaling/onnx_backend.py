@@ -38,9 +38,13 @@ def load_onnx_network(
         HriusrError: onnxruntime is not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file; make it by hriusr export WEIGHTS {path}")
-    return OnnxNetwork(path.read_bytes(), str(path), threads=threads, device=device)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file; make it by hriusr export WEIGHTS {path}") from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}): check name and permissions") from None
+    return OnnxNetwork(content, str(path), threads=threads, device=device)
 
 
 class OnnxNetwork(nn.Module):

@@ -64,6 +64,14 @@ def test_unknown_name_lists_the_known(monkeypatch, tmp_path):
         find_weights(DEFAULT)
 
 
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + ".pth", "loop", "loop/net.pth"])
+def test_a_path_that_cannot_be_looked_up_is_named(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(WeightsError, match=rf"weights {name} cannot be read \(.*\): check name and permissions"):
+        find_weights(name)
+
+
 @pytest.mark.slow
 def test_a_wheel_takes_them_along(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]

@@ -39,6 +39,50 @@ def test_a_name_that_is_too_long_does_not_end_the_batch(tmp_path, picture):
     assert report.failures[0].notes == ()
 
 
+@pytest.mark.parametrize("bad", ["n" * 300 + ".png", "n" * 300, "loop.png", "loop/a.png"])
+def test_inputs_that_cannot_be_looked_up_get_a_line(tmp_path, picture, bad):
+    write_image(tmp_path / "z.png", picture)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
+    report = upscale_path([tmp_path / bad, tmp_path / "z.png"], tmp_path / "out", network=Nearest())
+    assert sorted(outcome.status for outcome in report.outcomes) == ["failed", "written"]
+    assert "cannot be read (" in report.failures[0].reason
+
+
+def test_a_folder_that_may_not_be_entered_gets_a_line(tmp_path, picture, monkeypatch):
+    def locked(call):
+        def refuse(path, *args, **settings):
+            if "locked" in str(path):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return call(path, *args, **settings)
+
+        return refuse
+
+    write_image(tmp_path / "z.png", picture)
+    monkeypatch.setattr(os, "stat", locked(os.stat))  # root may look everywhere
+    monkeypatch.setattr(os, "lstat", locked(os.lstat))
+    inputs = [tmp_path / "locked" / "a.png", tmp_path / "z.png"]
+    report = upscale_path(inputs, tmp_path / "out", network=Nearest())
+    assert [outcome.status for outcome in report.outcomes] == ["failed", "written"]
+    assert report.failures[0].reason == "cannot be read (Permission denied): check its name and permissions"
+    report = upscale_path(tmp_path / "z.png", tmp_path / "locked" / "out", network=Nearest())
+    assert "cannot " in report.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    ("output", "num_inputs"),
+    [("n" * 300, 1), ("n" * 300, 2), ("n" * 300 + ".png", 1), ("loop", 1), ("loop", 2), ("loop/b.png", 1)],
+)
+def test_outputs_that_cannot_be_made_get_a_line(tmp_path, picture, output, num_inputs):
+    inputs = [tmp_path / name for name in ("a.png", "b.png")[:num_inputs]]
+    for path in inputs:
+        write_image(path, picture)
+    (tmp_path / "loop").symlink_to("loop")
+    report = upscale_path(inputs, tmp_path / output, network=Nearest())
+    assert [outcome.status for outcome in report.outcomes] == ["failed"] * num_inputs
+    assert "cannot " in report.failures[0].reason
+
+
 def test_hidden_names_are_short_told_apart_and_say_the_process(tmp_path):
     assert hidden_beside(tmp_path / "a.png", ".hriusr").name == ".a.png.hriusr"
     endings = (".hriusr", f".{os.getpid()}.tmp")

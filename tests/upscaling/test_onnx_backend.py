@@ -99,6 +99,7 @@ def test_foreign_damaged_and_missing_files_are_refused(exported, tmp_path):
         ("cut.onnx", "cannot load"),
         ("foreign.onnx", "not made by hriusr export"),
         ("missing.onnx", "no such file"),
+        ("n" * 300 + ".onnx", "File name too long"),
     ):
         with pytest.raises(WeightsError, match=message) as caught:
             load_onnx_network(tmp_path / name)
