@@ -1,6 +1,7 @@
 """Upscale one picture of any size and kind: tiles planned from the memory that is free, pixels to a canvas on disk."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -59,7 +60,8 @@ class PictureUpscaler:
         network: takes pictures of 1 or 3 channels (attribute in_chans, 3 where it has none), 0..1.
         device: where to compute; the network is moved there.
         options: tiles and precision.
-        sharing: the processes that compute each picture's tiles together.
+        sharing: the processes that compute each picture's tiles together; each of those on this machine plans with its
+            part of the memory, also for what it computes by itself.
 
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
@@ -78,6 +80,8 @@ class PictureUpscaler:
         self.options = options or TileOptions()
         self.network = network.to(device)
         self.device, self.sharing = device, sharing
+        num_devices = torch.cuda.device_count() if device.type == "cuda" else 1
+        self._num_beside = math.ceil(sharing.num_local / num_devices)  # processes that compute on this device
         self.num_channels = getattr(network, "in_chans", 3)
         if self.num_channels not in (1, 3):
             raise WeightsError(
@@ -198,7 +202,7 @@ class PictureUpscaler:
             self._pixel_bytes = bytes_per_pixel(
                 self.network, scale=self.scale, device=self.device, precision=self.options.precision
             )
-        budget = available_bytes(self.device) * SHARE.get(self.device.type, SHARE["cpu"]) / self.sharing.count
+        budget = available_bytes(self.device) * SHARE.get(self.device.type, SHARE["cpu"]) / self._num_beside
 
         def within(budget: float) -> dict[str, Any]:
             tile_size, planned_batch = plan_tiles(

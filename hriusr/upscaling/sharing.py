@@ -31,10 +31,12 @@ class TileSharing:
     Args:
         rank: number of this process; 0 gets the results.
         count: how many there are; beyond 1, torch.distributed's default group must take CPU tensors (gloo).
+        num_local: how many of them are on this machine; None: all.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1):
+    def __init__(self, rank: int = 0, count: int = 1, num_local: int | None = None):
         self.rank, self.count = rank, count
+        self.num_local = count if num_local is None else num_local
 
     @contextmanager
     def speaking_once(self) -> Iterator[None]:

@@ -68,7 +68,8 @@ def joined_processes(num_workers: int, arguments: Sequence[str]) -> Iterator[tup
             dist.init_process_group("gloo", timeout=_TIMEOUT, **where)
         except (RuntimeError, ValueError) as error:
             raise HriusrError(f"the {count} processes of this run do not find each other ({error})") from None
-        yield TileSharing(rank, count), int(environment.get("LOCAL_RANK", rank))
+        num_local = count if parent or workers else int(environment.get("LOCAL_WORLD_SIZE", count))
+        yield TileSharing(rank, count, num_local), int(environment.get("LOCAL_RANK", rank))
     except (KeyboardInterrupt, SystemExit):
         if parent:
             os._exit(_ENDED)  # process 0 says it; leaving the group in order would wait for the others

@@ -7,8 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from hriusr.errors import WeightsError
+from hriusr.upscaling.job_runner import JobRunner
 from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
 from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
+from hriusr.upscaling.sharing import TileSharing
 from tests.upscaling.nearest_network import Nearest
 
 
@@ -70,3 +72,15 @@ def test_network_of_another_channel_count_is_refused():
 def test_scale_of_a_network_that_does_not_say_it_is_measured():
     network = nn.Sequential(nn.Upsample(scale_factor=3))
     assert PictureUpscaler(network, device=torch.device("cpu")).scale == 3
+
+
+@pytest.mark.parametrize("sharing", [TileSharing(0, 4), TileSharing(1, 8, num_local=4)])
+def test_processes_of_one_machine_divide_its_memory_also_for_what_each_does_alone(monkeypatch, sharing):
+    pixel_bytes, free, side = 60_000, 8e9, 500
+    monkeypatch.setattr("hriusr.upscaling.picture_upscaler.available_bytes", lambda _: free)
+    monkeypatch.setattr("hriusr.upscaling.picture_upscaler.bytes_per_pixel", lambda *_, **__: pixel_bytes)
+    upscaler = PictureUpscaler(Nearest(), device=torch.device("cpu"), sharing=sharing)
+    plan = upscaler._plan(side, side)
+    assert JobRunner(upscaler).alone().upscaler._plan(side, side) == plan
+    tile_side = plan["tile_size"] + 2 * upscaler.tile_overlap
+    assert free / 32 < tile_side**2 * pixel_bytes <= free / 8  # half of what is free, for four
