@@ -1,6 +1,7 @@
 """Which file becomes which: `hriusr upscale` decides on every name before it computes anything.
 
-No result ever has the name of a file that is an input of the same run.
+No result ever has the name of a file that is an input of the same run. A file that has the name of a result beside its
+source is no input: an earlier run wrote it.
 """
 
 import os
@@ -121,7 +122,6 @@ def plan_jobs(
         jobs, notes = [_single_job(found.groups[0].sources[0], output, naming)], []
     else:
         jobs, notes = _jobs_of_groups(found.groups, output, naming)
-    inputs_of_run = {_key(source) for group in found.groups for source in group.sources}
     for job in jobs:
         if _key(job.target) == _key(job.source):
             raise OptionsError(
@@ -131,6 +131,9 @@ def plan_jobs(
     notes += more
     jobs, more = _rename_collisions(jobs)
     notes += more
+    jobs, more = _leave_out_results(jobs)  # renamed ones
+    notes += more
+    inputs_of_run = {_key(job.source) for job in jobs}
     jobs = [
         replace(
             job,

@@ -80,7 +80,16 @@ def test_results_of_an_earlier_run_in_the_same_folder_are_left_out(folder):
     job_list = plan_jobs(source, source, scale=2)
     assert targets(job_list, source) == {"a.png": "a_x2.png", "b.png": "b_x2.png"}
     assert job_list.notes == ["a_x2.png is left out: it has the name of a.png's result"]
-    assert [job.replaces_input for job in job_list.jobs] == [True, False]
+    assert [job.replaces_input for job in job_list.jobs] == [False, False]
+
+
+def test_renamed_results_of_an_earlier_run_are_left_out_too(folder):
+    source = folder("a.jpg", "a.png")
+    expected = {"a.jpg": "a_x2_jpg.png", "a.png": "a_x2_png.png"}
+    assert targets(plan_jobs(source / "*", None, scale=2), source) == expected
+    job_list = plan_jobs(folder(*expected.values()) / "*", None, scale=2)
+    assert targets(job_list, source) == expected
+    assert not any(job.replaces_input for job in job_list.jobs)
 
 
 def test_output_folder_inside_the_input_folder_is_no_input(folder):
@@ -88,6 +97,7 @@ def test_output_folder_inside_the_input_folder_is_no_input(folder):
     job_list = plan_jobs(source, source / "out", scale=2)
     assert targets(job_list, source) == {"a.png": "out/a.png"}
     assert job_list.notes == [f"1 picture(s) in the output folder {source / 'out'} are not taken as input"]
+    assert not job_list.jobs[0].replaces_input
 
 
 def test_result_that_is_another_input_is_marked(folder, tmp_path):

@@ -159,13 +159,26 @@ def test_existing_result_is_skipped_unless_overwrite(tmp_path):
     assert read_image(tmp_path / "b.png").shape == (18, 18, 3)
 
 
+@pytest.mark.parametrize("inputs", ["*.png", "."])
+def test_second_run_beside_the_inputs_skips_or_replaces_its_results(tmp_path, inputs):
+    write_image(tmp_path / "a.png", noise((9, 9, 3)))
+    for overwrite, status in ((False, "written"), (False, "skipped"), (True, "written")):
+        if overwrite:
+            (tmp_path / "a_x2.png").write_text("old")
+        report = upscale_path(tmp_path / inputs, tmp_path, network=Nearest(), overwrite=overwrite)
+        assert [(outcome.name, outcome.status) for outcome in report.outcomes] == [("a.png", status)]
+    assert read_image(tmp_path / "a_x2.png").shape == (18, 18, 3)
+    assert report.notes == ["a_x2.png is left out: it has the name of a.png's result"]
+
+
 def test_input_is_never_overwritten(tmp_path):
-    for name in ("a.png", "a_x2.png"):
+    for name in ("a/x.png", "b/x.png"):
         write_image(tmp_path / name, noise((9, 9, 3)))
-    before = (tmp_path / "a_x2.png").read_bytes()
-    report = upscale_path(tmp_path, tmp_path, network=Nearest(), overwrite=True)
+    before = (tmp_path / "b" / "x.png").read_bytes()
+    inputs = [tmp_path / "a" / "x.png", tmp_path / "b"]
+    report = upscale_path(inputs, tmp_path / "b", network=Nearest(), overwrite=True)
     assert "its result would replace the input" in report.failures[0].reason
-    assert (tmp_path / "a_x2.png").read_bytes() == before
+    assert (tmp_path / "b" / "x.png").read_bytes() == before
 
 
 def test_target_that_cannot_be_a_folder_is_named_before_computing(tmp_path, monkeypatch):
