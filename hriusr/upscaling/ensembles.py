@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hriusr.errors import OptionsError
 from hriusr.upscaling.tile_plan import network_alignment
+from hriusr.upscaling.tile_runner import evaluating
 
 
 class SelfEnsemble(nn.Module):
@@ -56,14 +57,35 @@ class NetworkEnsemble(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]):
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        for name, what in (("upscale", "enlarge by"), ("in_chans", "take channels")):
-            values = [getattr(network, name, None) for network in networks]
-            if len(set(values)) > 1:
-                raise OptionsError(f"weights of an ensemble must {what} the same, not {', '.join(map(str, values))}")
-            if values[0] is not None:
-                setattr(self, name, values[0])
+        self.in_chans = _the_same("take channels", [getattr(network, "in_chans", 3) for network in networks])
+        self.upscale = _the_same("enlarge by", [network_scale(network) for network in networks])
         self.size_multiple = math.lcm(*(network_alignment(network) for network in networks))
 
     def forward(self, lr_BCHW: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H * scale, W * scale)."""
         return torch.stack([network(lr_BCHW).float() for network in self.networks]).mean(0)
+
+
+def _the_same(what: str, values: Sequence[int]) -> int:
+    if len(set(values)) > 1:
+        raise OptionsError(f"weights of an ensemble must {what} the same, not {', '.join(map(str, values))}")
+    return values[0]
+
+
+@torch.no_grad()
+def network_scale(network: nn.Module) -> int:
+    """Return a network's `upscale`, or what it makes of a small picture where it does not say (BasicSR's RRDBNet).
+
+    Args:
+        network: takes (B, C, H, W), of 3 channels where it has no attribute in_chans.
+    """
+    network = getattr(network, "_orig_mod", network)  # not worth compiling for
+    upscale = getattr(network, "upscale", None)
+    if isinstance(upscale, int):
+        return upscale
+    alignment = network_alignment(network)
+    side = 64 // alignment * alignment or alignment
+    like = next(network.parameters(), torch.zeros(()))
+    with evaluating(network):
+        sr_BCHW = network(like.new_zeros(1, getattr(network, "in_chans", 3), side, side))
+    return sr_BCHW.shape[-1] // side

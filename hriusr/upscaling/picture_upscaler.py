@@ -15,6 +15,7 @@ from hriusr import __version__
 from hriusr.errors import OptionsError, WeightsError
 from hriusr.pictures.source import PictureSource
 from hriusr.upscaling.canvas import Canvas
+from hriusr.upscaling.ensembles import network_scale
 from hriusr.upscaling.fingerprint import network_fingerprint
 from hriusr.upscaling.memory_plan import PROBE_SIDE, SHARE, available_bytes, bytes_per_pixel, plan_tiles
 from hriusr.upscaling.onnx_backend import check_precision
@@ -24,7 +25,6 @@ from hriusr.upscaling.receptive_field import receptive_reach
 from hriusr.upscaling.seams import SeamReport, compare_at_seams
 from hriusr.upscaling.sharing import ALONE, TileSharing
 from hriusr.upscaling.tile_plan import default_overlap, network_alignment
-from hriusr.upscaling.tile_runner import evaluating
 from hriusr.upscaling.tiling import TiledUpscale, TileSettings
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class PictureUpscaler:
     Raises:
         WeightsError: the network takes neither 1 nor 3 channels.
         OptionsError: a precision that an ONNX file cannot have.
-        HriusrError: exact, and the network looks at the whole picture, or its global pools cannot be held.
+        HriusrError: exact with tiles, and the network looks at the whole picture.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class PictureUpscaler:
             )
         check_precision(network, self.options.precision)
         self.has_unheld_pools = has_unheld_pools(network)
-        if self.has_unheld_pools and self.options.exact:
+        if self.has_unheld_pools and self.options.exact and self.options.tile_size != 0:
             raise OptionsError(
                 "exact: the network has global pools, whose means cannot be held when it is compiled or computed by "
-                "onnxruntime: leave out exact, or compile and the onnx backend"
+                "onnxruntime: leave out exact, or compile and the onnx backend, or use tile_size 0"
             )
         if self.options.exact and self.options.tile_size != 0 and has_turned_pools(network):
             raise OptionsError(
@@ -100,11 +100,13 @@ class PictureUpscaler:
                 "self-ensemble together, so tiles are not exact: leave out exact, or self_ensemble, or use tile_size 0"
             )
         self.alignment = network_alignment(network)
-        self.scale = self._measure_scale()
+        self.scale = network_scale(network)
         self.tile_overlap = self.options.tile_overlap
         if self.tile_overlap is None:
-            exact = self.options.exact
-            self.tile_overlap = receptive_reach(network, scale=self.scale) if exact else default_overlap(self.alignment)
+            is_exact = self.options.exact and self.options.tile_size != 0  # the whole picture is exact by itself
+            self.tile_overlap = (
+                receptive_reach(network, scale=self.scale) if is_exact else default_overlap(self.alignment)
+            )
         self._pixel_bytes: float | None = None
         self._fingerprint = ""
 
@@ -236,17 +238,6 @@ class PictureUpscaler:
             budget / 1e9,
         )
         return plan
-
-    @torch.no_grad()
-    def _measure_scale(self) -> int:
-        """Return the network's `upscale`, or what it makes of a small picture."""
-        upscale = getattr(self.network, "upscale", None)
-        if isinstance(upscale, int):
-            return upscale
-        side = 64 // self.alignment * self.alignment or self.alignment
-        with evaluating(self.network):
-            sr_BCHW = self.network(torch.zeros(1, self.num_channels, side, side, device=self.device))
-        return sr_BCHW.shape[-1] // side
 
 
 def _pixels_at_once(plan: Mapping[str, Any], height: int, width: int) -> int:

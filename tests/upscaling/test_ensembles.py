@@ -71,6 +71,20 @@ def test_networks_of_two_scales_are_refused():
         NetworkEnsemble(networks)
 
 
+def test_networks_that_do_not_say_their_scale_or_channels_go_with_those_that_do():
+    real = build_network(
+        {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 4, "num_block": 1, "num_grow_ch": 4}
+    )
+    swinir = {**VARIANTS["swinir_tiny_x2"].network_opt(), "upscale": 4}
+    ensemble = NetworkEnsemble([real, build_network(swinir)])
+    assert (ensemble.upscale, ensemble.in_chans) == (4, 3)
+    assert real.training
+    with pytest.raises(OptionsError, match="must enlarge by the same, not 4, 2"):
+        NetworkEnsemble([real, build_network({**swinir, "upscale": 2})])
+    with pytest.raises(OptionsError, match="must take channels the same, not 3, 1"):
+        NetworkEnsemble([real, build_network({**swinir, "in_chans": 1})])
+
+
 def test_exact_goes_with_an_ensemble(tmp_path, photo, monkeypatch):
     monkeypatch.setenv("HRIUSR_CACHE", str(tmp_path / "cache"))
     opt = VARIANTS["involution_sr_tiny_x2"].network_opt()

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -65,8 +66,14 @@ def test_a_network_that_sees_everything_is_named(monkeypatch, tmp_path):
         def forward(self, x):
             return x - x.mean((2, 3), keepdim=True)
 
-    with pytest.raises(HriusrError, match=r"Centred\) looks at more than 64 pixels"):
+    with pytest.raises(
+        HriusrError, match=r"Centred\) looks at more than 64 pixels.*; leave exact out, or use tile_size 0"
+    ):
         receptive_reach(Centred(), scale=1)
+    options = TileOptions(exact=True, tile_size=0)
+    upscaler = PictureUpscaler(Centred(), device=torch.device("cpu"), options=options)
+    pixels = np.full((9, 70, 3), 99, np.uint8)
+    assert not upscaler.upscale_array(pixels).any()
 
 
 def test_reach_is_measured_once_a_structure(monkeypatch, tmp_path):
@@ -109,3 +116,4 @@ def test_pools_that_cannot_be_held_are_told_of_and_refused_where_exact():
     assert not has_unheld_pools(torch.compile(build_network(VARIANTS["swinir_tiny_x2"].network_opt())))
     with pytest.raises(OptionsError, match="exact: the network has global pools"):
         PictureUpscaler(compiled, device=torch.device("cpu"), options=TileOptions(exact=True))
+    PictureUpscaler(compiled, device=torch.device("cpu"), options=TileOptions(exact=True, tile_size=0))
