@@ -6,7 +6,9 @@
 | torch.Tensor | uint8, uint16, float16, bfloat16, float32, float64 | (C, H, W) or (B, C, H, W) |
 | PIL.Image | modes 1, L, LA, P, RGB, RGBA, I;16, I (16 bits in it) | |
 
-C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Floats are 0..1 nominal and are not clamped.
+C is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Floats are 0..1 nominal and are not clamped. Arrays may have
+either order of bytes. PIL images of modes 1, L and RGB in which a colour is transparent come back with
+alpha (LA, RGBA).
 """
 
 from collections.abc import Callable
@@ -53,16 +55,17 @@ def to_pixels(image: Any) -> tuple[Tensor, Restore]:
 def _from_numpy(image: np.ndarray) -> tuple[Tensor, Restore]:
     if image.ndim not in (2, 3):
         raise DataError(f"image (an array of shape {image.shape}) must be (H, W) or (H, W, channels)")
-    image = np.ascontiguousarray(image)
+    dtype = image.dtype
+    image = np.ascontiguousarray(image, dtype.newbyteorder("="))
     try:
         tensor = torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of what is read-only
     except TypeError:
-        raise DataError(_wrong_dtype(image.dtype)) from None
+        raise DataError(_wrong_dtype(dtype)) from None
     is_flat = tensor.ndim == 2
     pixels = _scaled((tensor[..., None] if is_flat else tensor).permute(2, 0, 1)[None])
 
     def restore(pixels_BCHW: Tensor) -> np.ndarray:
-        array = _unscaled(pixels_BCHW, tensor.dtype)[0].permute(1, 2, 0).contiguous().numpy()
+        array = _unscaled(pixels_BCHW, tensor.dtype)[0].permute(1, 2, 0).contiguous().numpy().astype(dtype, copy=False)
         return array[..., 0] if is_flat else array
 
     return pixels, restore
@@ -85,8 +88,9 @@ def _from_pil(image: Image.Image) -> tuple[Tensor, Restore]:
     if image.mode not in _MODES:
         raise DataError(f"image (of PIL mode {image.mode}) must be of one of {', '.join(_MODES)}: use image.convert")
     mode = _MODES[image.mode]
-    if image.mode == "P" and "transparency" in image.info:
-        mode = "RGBA"
+    has_clear_colour = "transparency" in image.info
+    if has_clear_colour:
+        mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
     array = np.array(image if image.mode == mode else image.convert(mode))
     if mode in _SIXTEEN_BITS:
         if array.min(initial=0) < 0 or array.max(initial=0) > 65535:
@@ -102,7 +106,7 @@ def _from_pil(image: Image.Image) -> tuple[Tensor, Restore]:
             result = Image.fromarray(enlarged)
         if image.mode == "P":
             result = result.quantize(256)
-        elif image.mode == "1":
+        elif image.mode == "1" and not has_clear_colour:
             result = result.convert("1", dither=Image.Dither.NONE)
         kept = {key: value for key, value in image.info.items() if key != "transparency"}
         result.info = {**kept, **result.info}

@@ -81,7 +81,8 @@ class Upscaler:
 
         Args:
             image: NumPy array (H, W) or (H, W, C), PIL image, or tensor (C, H, W) or (B, C, H, W); uint8, uint16, or
-                floats of 0..1; grey or RGB, with or without alpha. See image_forms.py. PIL's palettes are made anew.
+                floats of 0..1; grey or RGB, with or without alpha. See image_forms.py. PIL's palettes are made anew,
+                and a transparent colour becomes alpha.
             tile_size: own low-resolution pixels of a tile; None: planned from free memory; 0: never tiled.
             tile_overlap: pixels read around a tile; None: two windows of the network, 16 to 32.
             batch_size: tiles at once; None: as many as fit (one on a CPU).

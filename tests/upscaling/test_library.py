@@ -40,6 +40,15 @@ def test_arrays_keep_dtype_and_layout(upscaler, dtype, shape):
     np.testing.assert_allclose(result, image.repeat(2, 0).repeat(2, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4", ">f2", ">f8"])
+def test_arrays_keep_their_order_of_bytes(upscaler, dtype):
+    image = np.arange(12).reshape(3, 4, 1) / (16 if "f" in dtype else 1)
+    image = image.astype(dtype)
+    result = upscaler.upscale(image)
+    assert result.dtype == image.dtype
+    assert np.array_equal(result, image.repeat(2, 0).repeat(2, 1))
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.uint16])
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 4, 6), (2, 3, 4, 6), (2, 1, 4, 6)], ids=str)
 def test_tensors_keep_dtype_and_layout(upscaler, dtype, shape):
@@ -81,6 +90,19 @@ def test_transparent_palette_stays_transparent(upscaler):
     alpha = np.array(result.convert("RGBA"))[..., 3]
     assert (alpha[:, :6] == 0).all()
     assert (alpha[:, 6:] == 255).all()
+
+
+@pytest.mark.parametrize(("mode", "clear", "result_mode"), [("RGB", (1, 2, 3), "RGBA"), ("L", 7, "LA"), ("1", 0, "LA")])
+def test_a_colour_that_is_transparent_becomes_alpha(upscaler, mode, clear, result_mode):
+    image = Image.new(mode, (6, 4), clear)
+    image.paste((9, 9, 9) if mode == "RGB" else 255, (0, 0, 3, 4))
+    image.info["transparency"] = clear
+    result = upscaler.upscale(image)
+    assert result.mode == result_mode
+    assert "transparency" not in result.info
+    alpha = np.array(result)[..., -1]
+    assert (alpha[:, :6] == 255).all()
+    assert (alpha[:, 6:] == 0).all()
 
 
 @pytest.mark.parametrize("num_channels", [2, 4])
