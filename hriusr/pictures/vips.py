@@ -7,6 +7,7 @@ no harm, and a missing file or a read-only folder is told by Python's own errors
 import functools
 import logging
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,19 +71,22 @@ def open_descriptor(path: Path) -> int:
     """Open a file for reading.
 
     Raises:
-        DataError: it is missing, empty, a folder or not readable.
+        DataError: it is missing, empty, a folder, a pipe or device, or not readable.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        # without O_NONBLOCK a pipe that nobody writes to would be waited for
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: check the path") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions and the disk") from None
     try:
-        size = os.fstat(descriptor).st_size
-        if path.is_dir():
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
             raise DataError(f"{path} is a folder, not a picture")
-        if size == 0:
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path} is no regular file: save it to a file first")
+        if status.st_size == 0:
             raise DataError(f"{path} is empty (0 bytes): copy it again, or take it out of the folder")
     except BaseException:
         os.close(descriptor)

@@ -1,6 +1,7 @@
 """Rows of a picture equal what Pillow, OpenCV and tifffile decode."""
 
 import io
+import os
 import struct
 
 import cv2
@@ -320,6 +321,8 @@ def tiff(pixels, **settings):
         ("missing.png", lambda path: None, "does not exist: check the path"),
         ("empty.png", lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
         ("folder.png", lambda path: path.mkdir(), "is a folder, not a picture"),
+        ("pipe.png", os.mkfifo, "is no regular file: save it to a file first"),
+        ("device.png", lambda path: path.symlink_to(os.devnull), "is no regular file: save it to a file first"),
         ("text.png", lambda path: path.write_text("some words " * 40), "is no picture that can be read"),
         ("a.svg", lambda path: path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is no picture that can"),
         ("damaged.png", damaged_png, "is damaged, cut off"),
