@@ -29,18 +29,22 @@ def exif_fields(path: Path) -> dict[str, bytes | str]:
         with warnings.catch_warnings(), Image.open(path, formats=("TIFF",)) as image:
             warnings.simplefilter("ignore")
             kept = _kept(image.getexif())
+        return _as_vips_reads_it(kept) if kept else {}
     except Exception:  # whether the pixels can be read is another question
         logger.debug("no EXIF of %s", path, exc_info=True)
         return {}
-    if not kept:
-        return {}
+
+
+def _as_vips_reads_it(kept: dict[int, object]) -> dict[str, bytes | str]:
+    """Put EXIF into a picture that libvips reads: a PNG, since a JPEG has room for 64 kB."""
     exif, file = Image.Exif(), io.BytesIO()
     exif.update(kept)
-    Image.new("L", (1, 1)).save(file, "JPEG", exif=exif)
-    picture = load_vips().Image.jpegload_buffer(file.getvalue())
+    Image.new("L", (1, 1)).save(file, "PNG", exif=exif)
+    picture = load_vips().Image.pngload_buffer(file.getvalue())
     names = [name for name in picture.get_fields() if name == "exif-data" or name.startswith("exif-ifd")]
-    wrong = ("Resolution", "XDimension", "YDimension", "ResolutionUnit")  # of the JPEG
-    return {name: picture.get(name) for name in names if not name.endswith(wrong)}
+    wrong = ("Resolution", "XDimension", "YDimension", "ResolutionUnit")  # of the PNG
+    fields = {name: picture.get(name) for name in names if not name.endswith(wrong)}
+    return fields | {"exif-data": b"Exif\0\0" + fields["exif-data"]}  # as a JPEG has it
 
 
 def add_exif(file: BinaryIO, exif_data: bytes) -> bool:

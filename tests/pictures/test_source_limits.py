@@ -104,3 +104,39 @@ def test_exif_of_several_pages_or_damaged_does_no_harm(tmp_path, caplog):
         with Image.open(tmp_path / "a.tif") as result:
             assert result.getexif().get(Base.Make) == make
         assert ("EXIF is left out" in caplog.text) == (make is None)
+
+
+@pytest.mark.parametrize("target", ["b.tif", "b.png", "b.webp", "b.jpg"])
+def test_exif_of_more_than_64_kilobytes_does_no_harm_and_is_kept_in_tiff(tmp_path, target):
+    note = np.random.default_rng(0).bytes(80_000)
+    exif = Image.Exif()
+    exif[Base.Make] = "Maker"
+    exif[IFD.Exif] = {Base.MakerNote: note, Base.DateTimeOriginal: "2019:01:01 00:00:00"}
+    read = Image.Exif()
+    read.load(exif.tobytes())  # else Pillow loses the directory in a TIFF
+    Image.fromarray(np.full((8, 12, 3), 50, np.uint8)).save(tmp_path / "a.tif", exif=read)
+    with open_source(tmp_path / "a.tif") as source:
+        rows = source.read_rows(0, source.height)
+        rows.tofile(tmp_path / "raw")
+        encode_picture(tmp_path / "raw", (1, *rows.shape), rows.dtype, source.metadata, tmp_path / target)
+    with Image.open(tmp_path / target) as result:
+        assert np.abs(np.array(result).astype(int) - 50).max() <= 1
+        told = result.getexif()
+        assert told[Base.Make] == "Maker"
+        assert told.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == "2019:01:01 00:00:00"
+        # elsewhere libexif writes it, which leaves out single values of that size
+        assert told.get_ifd(IFD.Exif).get(Base.MakerNote) == (note if target == "b.tif" else None)
+
+
+def test_exif_that_cannot_be_carried_over_does_not_keep_a_picture_from_being_read(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[Base.Make] = "Maker"
+    Image.fromarray(np.full((8, 12, 3), 50, np.uint8)).save(tmp_path / "a.tif", exif=exif)
+
+    def fail(kept):
+        raise ValueError("EXIF data is too long")
+
+    monkeypatch.setattr("hriusr.pictures.tiff_exif._as_vips_reads_it", fail)
+    with open_source(tmp_path / "a.tif") as source:
+        assert "exif-data" not in source.metadata.fields
+        assert source.read_rows(0, 8).max() == 50
