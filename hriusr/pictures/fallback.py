@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hriusr.data.image_io import raise_pillows_limit
 from hriusr.errors import DataError
+from hriusr.pictures.deep_values import read_deep
 from hriusr.pictures.vips import load_vips
 
 _FORMATS = ("BMP", "DIB", "PPM", "TGA", "PCX", "ICO", "JPEG2000", "SGI")  # nothing that starts another program
@@ -19,8 +20,8 @@ _INTERPRETATIONS = {1: "b-w", 2: "b-w", 3: "srgb", 4: "srgb"}
 _MM_PER_INCH = 25.4
 
 
-def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> Any:
-    """Return a picture as a pyvips.Image, upright, with its resolution and colour profile.
+def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> tuple[Any, tuple[str, ...]]:
+    """Return a picture as a pyvips.Image, upright, with its resolution and colour profile, and what is left out.
 
     Args:
         path: the file.
@@ -32,7 +33,9 @@ def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> Any:
     with _opened(path) as image:
         check_size(image.height, image.width)
         resolution, profile = image.info.get("dpi"), image.info.get("icc_profile")
-        pixels_HWC, is_cmyk = _pixels(ImageOps.exif_transpose(image)), image.mode == "CMYK"
+        deep, note = read_deep(path, image)
+        is_cmyk = image.mode == "CMYK"
+        pixels_HWC = _pixels(ImageOps.exif_transpose(image)) if deep is None else _with_channels(deep)  # has no EXIF
     vips = load_vips()
     picture = vips.Image.new_from_array(pixels_HWC)
     interpretation = "cmyk" if is_cmyk else _INTERPRETATIONS.get(picture.bands, "multiband")
@@ -44,7 +47,7 @@ def open_with_pillow(path: Path, check_size: Callable[[int, int], None]) -> Any:
     picture = picture.copy(interpretation=interpretation, **settings)
     if profile:
         picture.set_type(vips.GValue.blob_type, "icc-profile-data", profile)
-    return picture
+    return picture, (note,) if note else ()
 
 
 def size_by_pillow(path: Path) -> tuple[int, int]:
@@ -83,4 +86,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     pixels = np.array(image if mode == image.mode else image.convert(mode))
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
         pixels = pixels.astype(np.uint16)  # in this machine's order of bytes
+    return _with_channels(pixels)
+
+
+def _with_channels(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[..., None]

@@ -197,7 +197,9 @@ def open_source(
             if image is not None:
                 _check_size(path, image.height, image.width, 1, max_pixels)
             else:
-                image = open_with_pillow(path, lambda height, width: _check_size(path, height, width, 1, max_pixels))
+                image, notes = open_with_pillow(
+                    path, lambda height, width: _check_size(path, height, width, 1, max_pixels)
+                )
         else:
             image, num_frames, notes = _open_with_vips(source, loader, path, max_pixels)
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
