@@ -70,7 +70,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except (UnidentifiedImageError, Image.DecompressionBombError):
         raise DataError(
-            f"{path} is no picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF): take it out of the folder"
+            f"{path} is no picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF, still AVIF): "
+            "take it out of the folder"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(

@@ -311,6 +311,10 @@ def sizeless_bmp(path):
     path.write_bytes(content)
 
 
+def moving_avif(path):
+    path.write_bytes(b"\0\0\0\x2cftypavis\0\0\0\0avifavismsf1iso8mif1miaf" + bytes(400))
+
+
 def tiff(pixels, **settings):
     return lambda path: tifffile.imwrite(path, pixels, photometric="minisblack", **settings)
 
@@ -324,6 +328,7 @@ def tiff(pixels, **settings):
         ("pipe.png", os.mkfifo, "is no regular file: save it to a file first"),
         ("device.png", lambda path: path.symlink_to(os.devnull), "is no regular file: save it to a file first"),
         ("text.png", lambda path: path.write_text("some words " * 40), "is no picture that can be read"),
+        ("moving.avif", moving_avif, r"is no picture that can be read \(.*, still AVIF\)"),
         ("a.svg", lambda path: path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>"), "is no picture that can"),
         ("damaged.png", damaged_png, "is damaged, cut off"),
         ("sizeless.bmp", sizeless_bmp, "damaged or cut off|without pixels|no picture"),
