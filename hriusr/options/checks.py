@@ -46,7 +46,7 @@ def check_options(options: Options, problems: Problems, *, is_train: bool) -> No
         if is_used(entry, is_train):
             _check_sources(entry, dataset, problems)
             check_dataset(entry, dataset, problems)
-    _check_weights(options, problems)
+    _check_weights(options, problems, is_train)
     _check_validation(options, problems, is_train)
     _check_tile(options, problems)
     if is_train:
@@ -143,12 +143,18 @@ def _how_to_leave_out(entry: str) -> str:
     return "" if phase_of(entry) == "train" else f", --force_yml datasets:{entry}=~ leaves this one out"
 
 
-def _check_weights(options: Options, problems: Problems) -> None:
-    for key in ("pretrain_network_g", "pretrain_network_d", "resume_state"):
+def _check_weights(options: Options, problems: Problems, is_train: bool) -> None:
+    for key in ("pretrain_network_g", "pretrain_network_d"):
         file = getattr(options.path, key)
-        is_word = key == "resume_state" and file in ("auto", "new")
-        if file is not None and not is_word and not _user_path(file).is_file():
+        if file is not None and not _user_path(file).is_file():
             problems.error(("path", key), f"path.{key} (={file!r}) does not exist")
+    state = options.path.resume_state
+    if is_train and state not in (None, "auto", "new") and not _user_path(state).is_file():
+        # no error: keep_checkpoints may have dropped it, and then the run goes on from a later one
+        problems.warn(
+            ("path", "resume_state"),
+            f"path.resume_state (={state!r}) does not exist: the run must have a checkpoint of its own to go on from",
+        )
 
 
 def _check_validation(options: Options, problems: Problems, is_train: bool) -> None:

@@ -137,6 +137,12 @@ class TestNamedState:
         assert "going on from iteration 2 of experiments/tiny/training_states/2.state" in capsys.readouterr().err
         assert len(archived()) == 1
 
+    def test_state_named_is_not_looked_for_where_the_run_has_a_checkpoint(self, run_opt):
+        opt = run_opt(path__resume_state="dropped.state", train__total_iter=8)
+        train(run_opt(train__total_iter=4, val=None))
+        Path("experiments/tiny/options_in_force.yml").write_text(yaml.safe_dump(opt))
+        assert find_start(opt, yaml.safe_dump(opt)).checkpoint.state["iter"] == 4
+
     @pytest.mark.usefixtures("unfinished")
     def test_newest_of_the_run_itself_goes_on_in_its_folder(self, run_opt, records):
         train(run_opt(path__resume_state="experiments/tiny/training_states/4.state", train__total_iter=6))
