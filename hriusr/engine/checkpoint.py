@@ -38,12 +38,13 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def write_files(contents: FileContents, what: str) -> Path:
+def write_files(contents: FileContents, what: str, going_on: str = "the same command") -> Path:
     """Write files of a checkpoint, in their order.
 
     Args:
         contents: path -> tensors and plain types, which nothing else changes meanwhile.
         what: for messages and the log.
+        going_on: the command that goes on with the run, for messages.
 
     Returns:
         The last path.
@@ -58,7 +59,7 @@ def write_files(contents: FileContents, what: str) -> Path:
     except HriusrError as error:
         raise HriusrError(
             f"{what} was not saved, training stops: {error}. Earlier checkpoints are intact: make room and start again "
-            "with the same command to go on"
+            f"with {going_on} to go on"
         ) from error
     logger.info("%s: %s (%.1f s beside the training)", what, path, time.perf_counter() - start)
     return path

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from hriusr.engine.same_command import same_command
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.errors import HriusrError, OptionsError, ToldByAnotherError
 
@@ -173,7 +174,7 @@ def joined_processes(opt: Mapping[str, Any]) -> Iterator[Processes]:
         if store is None:
             raise
         with StopSignal(is_quiet=True):  # the launcher sends SIGTERM as soon as one has ended: this one still speaks
-            told = _explain(error, store, processes)
+            told = _explain(error, store, processes, same_command(opt))
         # the connections are left to the end of the process: with nccl, closing them would wait for those that are lost
         if told is error:
             raise
@@ -268,13 +269,13 @@ def first_node(nodes: str) -> str:
     return "".join(part or "" for part in match.groups())
 
 
-def _explain(error: Exception, store: dist.Store, processes: Processes) -> Exception:
+def _explain(error: Exception, store: dist.Store, processes: Processes, going_on: str) -> Exception:
     """Find out who says what went wrong: this process, or another that has said it already."""
     is_lost = not isinstance(error, HriusrError) and isinstance(error, RuntimeError) and _LOST.search(str(error))
     if is_lost:
         error = HriusrError(
             f"process {processes.rank} lost another process, which ended (out of memory? killed?) or cannot be "
-            f"reached: {_first_line(error)}. The same command goes on from the newest checkpoint"
+            f"reached: {_first_line(error)}. {going_on.capitalize()} goes on from the newest checkpoint"
         )
     try:
         if processes.is_first and not is_lost:

@@ -46,13 +46,16 @@ _MOST_IMAGE_PIXELS = 512  # side of a picture in TensorBoard
 class Recorder:
     """Writes measurements of one run; all methods take the iteration they belong to."""
 
-    def __init__(self, folder: Path, state: RunState, sinks: Sequence[Sink] = ()):
+    def __init__(
+        self, folder: Path, state: RunState, sinks: Sequence[Sink] = (), *, going_on: str = "the same command"
+    ):
         """Open the file.
 
         Args:
             folder: of the run.
             state: where the run goes on; measurements from after it are dropped.
             sinks: take the measurements too; closed with the recorder.
+            going_on: the command that goes on with the run, for messages.
         """
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
@@ -60,7 +63,7 @@ class Recorder:
             kept = [line for line in _whole_lines(self.path) if line["iter"] <= last.get(line["kind"], state.iteration)]
             write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode("utf-8"))
         self._file = open(self.path, "ab", buffering=0)  # nothing is left to be written when it is closed
-        self._sinks = sinks
+        self._sinks, self._going_on = sinks, going_on
 
     def train(self, iteration: int, losses: Mapping[str, float], lr: float, speed: Speed | None = None) -> None:
         """Record mean losses and the learning rate.
@@ -132,7 +135,7 @@ class Recorder:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise HriusrError(
-                f"cannot write {self.path}: {error.strerror}; make room and start again with the same command"
+                f"cannot write {self.path}: {error.strerror}; make room and start again with {self._going_on}"
             ) from error
 
 

@@ -26,11 +26,10 @@ import yaml
 
 from hriusr.engine.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from hriusr.engine.distributed import Processes
+from hriusr.engine.same_command import AUTO, NEW
 from hriusr.errors import OptionsError, WeightsError
 
 logger = logging.getLogger(__name__)
-
-AUTO, NEW = "auto", "new"
 
 _NOT_LEARNED_FROM = {
     *("base", "name", "logger", "val", "tile", "num_gpu", "dist_params", "parallel", "find_unused_parameters"),

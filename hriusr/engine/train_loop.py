@@ -29,12 +29,14 @@ from hriusr.engine.recorder import Recorder
 from hriusr.engine.resume import find_common_start
 from hriusr.engine.run_state import RunState, restore_run_randomness
 from hriusr.engine.run_summary import summarised
+from hriusr.engine.same_command import same_command
 from hriusr.engine.sinks import import_wandb, open_sinks, uses_wandb
 from hriusr.engine.stop_signal import StopSignal
 from hriusr.engine.training_run import TrainingRun, TrainingSummary
 from hriusr.engine.training_setup import (
     build_data,
     open_folder,
+    refuse_weights_in,
     start_state,
     tensorboard_folder,
     uses_tensorboard,
@@ -82,6 +84,8 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         is_seed_drawn = not isinstance(options, Mapping) and options.run.is_seed_drawn
         told = {"is_seed_drawn": is_seed_drawn, "is_restart": bool(restart)}
         checkpoint, keeps_folder = find_common_start(opt, resolved_yaml, processes, **told)
+        if not keeps_folder:
+            refuse_weights_in(folder, opt["path"])
         if checkpoint:
             point_to_weights(opt, checkpoint)
         if uses_wandb(opt):
@@ -145,4 +149,5 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
 def _open_recorder(opt: Mapping[str, Any], state: RunState) -> Recorder:
     folder = Path(opt["path"]["experiments_root"])
     tensorboard = tensorboard_folder(opt) if uses_tensorboard(opt) else None
-    return Recorder(folder, state, open_sinks(opt, folder, tensorboard, state.iteration))
+    sinks = open_sinks(opt, folder, tensorboard, state.iteration)
+    return Recorder(folder, state, sinks, going_on=same_command(opt))

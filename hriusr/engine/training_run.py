@@ -22,6 +22,7 @@ from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import untouched_randomness
 from hriusr.engine.recorder import Recorder
 from hriusr.engine.run_state import BestMetrics, RunState, run_randomness
+from hriusr.engine.same_command import same_command
 from hriusr.engine.sinks import uses_wandb
 from hriusr.engine.speedometer import Speedometer, duration
 from hriusr.engine.training_setup import uses_tensorboard
@@ -102,6 +103,7 @@ class TrainingRun:
         self.speed = Speedometer(state.iteration, self.total_iter, state.seconds)
         wanted = (opt.get("val") or {}).get("best_metric")
         self.best_metrics = choose_metrics(wanted, val_loaders, metrics_opt)
+        self.going_on = same_command(opt)
         self.last_checkpoint = last_checkpoint
         self.saved_iteration = state.iteration if last_checkpoint else None
         self.last_metrics: dict[str, dict[str, float]] = {}
@@ -200,7 +202,7 @@ class TrainingRun:
             contents = self.model.checkpoint_files(0, iteration, extra)
 
         def write() -> None:
-            self.last_checkpoint = write_files(contents, f"the checkpoint of iteration {iteration}")
+            self.last_checkpoint = write_files(contents, f"the checkpoint of iteration {iteration}", self.going_on)
             drop_old_checkpoints(path_opt, iteration, keep, keep_every)
 
         self.writer.submit(write)
@@ -258,7 +260,7 @@ class TrainingRun:
             self.writer.wait()
             contents = best_weights(self.model, self.state, metric)
         words = f"the best weights so far ({'/'.join(metric)}, iteration {self.state.iteration})"
-        self.writer.submit(lambda: write_files(contents, words))
+        self.writer.submit(lambda: write_files(contents, words, self.going_on))
 
     def _watch_pictures(self, advance: Callable[[int], None], seen: list[tuple[str, SeenPictures]]) -> OnPicture:
         """Return what is called after each picture; it puts the first ones of the dataset into seen."""
@@ -297,10 +299,11 @@ class TrainingRun:
             self._save()
         self.writer.wait()
         logger.warning(
-            "stopped by %s at iteration %d of %d; start again with the same command to go on from %s",
+            "stopped by %s at iteration %d of %d; start again with %s to go on from %s",
             self.stop.name,
             self.state.iteration,
             self.total_iter,
+            self.going_on,
             self.last_checkpoint,
         )
         raise SystemExit(self.stop.exit_status)

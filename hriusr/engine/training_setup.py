@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,29 @@ def start_state(
 def with_seed(resolved_yaml: str, seed: int) -> str:
     """Return all options in force with the seed that a resumed run goes on with."""
     return re.sub(r"(?m)^manual_seed:.*$", f"manual_seed: {seed}", resolved_yaml)
+
+
+def refuse_weights_in(folder: Path, path_opt: Mapping[str, Any]) -> None:
+    """Refuse to start from weights in a folder that is about to be kept under another name.
+
+    The same command would not find them again, or find others of their name.
+
+    Args:
+        folder: of the run.
+        path_opt: options `path`.
+
+    Raises:
+        OptionsError: pretrain_network_g or pretrain_network_d lies in it.
+    """
+    for key in ("pretrain_network_g", "pretrain_network_d"):
+        path = Path(path_opt.get(key) or "")
+        places = (path.parent.resolve() / path.name, path.resolve())  # a link counts where it is and where it leads
+        if path_opt.get(key) and any(place.is_relative_to(folder.resolve()) for place in places):
+            copy = folder.parent / f"{folder.name}_{path.name}"
+            raise OptionsError(
+                f"path.{key} (={str(path)!r}) lies in {folder}, which a new run of this name keeps under another one; "
+                f"name a copy (cp {shlex.quote(str(path))} {shlex.quote(str(copy))}), or give the run another name"
+            )
 
 
 def open_folder(

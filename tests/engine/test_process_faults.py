@@ -82,7 +82,8 @@ def test_error_of_all_processes_is_told_by_the_first_alone(run_opt):
 
 
 def test_lost_process_is_noticed_at_once_and_told_though_the_launcher_ends_all(run_opt):
-    opt = run_opt(train__total_iter=100_000, val=None, logger__save_checkpoint_freq=100_000)
+    opt = run_opt(train__total_iter=100_000, val=None, logger__save_checkpoint_freq=100_000, path__resume_state="new")
+    told = r"process 0 lost another process.*The same command without path:resume_state=new goes on"
 
     def work(rank):
         explain = distributed._explain
@@ -94,7 +95,7 @@ def test_lost_process_is_noticed_at_once_and_told_though_the_launcher_ends_all(r
         distributed._explain = explain_late
         if rank == 1:
             _send_oneself_at_step_3(signal.SIGKILL)
-        with pytest.raises(Exception, match=r"process 0 lost another process.*The same command goes on") as caught:
+        with pytest.raises(Exception, match=told) as caught:
             train({**opt, "dist": True, "rank": rank, "world_size": 2})
         return caught.typename
 

@@ -98,11 +98,13 @@ class TestTensorBoard:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_full_disk_is_an_error_that_closing_does_not_hide(tmp_path):
-    recorder = Recorder(tmp_path, RunState(0, 1))
+    recorder = Recorder(tmp_path, RunState(0, 1), going_on="this command")
     recorder._file.close()
     recorder._file = open("/dev/full", "ab", buffering=0)
     with (
-        pytest.raises(HriusrError, match=r"cannot write .*metrics.jsonl: No space left on device; make room"),
+        pytest.raises(
+            HriusrError, match=r"cannot write .*metrics.jsonl: No space left on device; make room .* this command"
+        ),
         recorder,
     ):
         recorder.train(1, {"l_pix": 0.5}, 1e-3)

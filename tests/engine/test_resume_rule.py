@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,17 @@ class TestUnfinishedRun:
         assert f"options differ ({told})" in capsys.readouterr().err
         (kept,) = archived()
         assert (kept / "training_states/4.state").exists()
+
+    @pytest.mark.parametrize("is_link", [False, True])
+    def test_weights_of_the_folder_are_not_started_from_where_it_is_renamed(self, run_opt, is_link):
+        weights = Path("experiments/tiny/models/net_g_best.pth")
+        if is_link:
+            Path("link.pth").symlink_to(weights)
+        opt = run_opt(path__pretrain_network_g="link.pth" if is_link else str(weights))
+        with pytest.raises(OptionsError, match=r"lies in experiments/tiny, .* name a copy .cp \S+ experiments/tiny_"):
+            train(opt)
+        assert not archived()
+        assert weights.exists()
 
     def test_new_starts_anew(self, run_opt, records):
         train(run_opt(path__resume_state="new"))
@@ -181,6 +193,23 @@ class TestRestart:
         train(run_opt(train__total_iter=4))
         opt = run_opt(path__resume_state="new", train__total_iter=4)
         assert find_start(opt, yaml.safe_dump(opt), is_restart=True) == (None, False)
+
+
+def test_run_begun_by_new_goes_on_by_the_command_it_names(run_opt, monkeypatch, capsys):
+    step = TrainingRun._step
+
+    def stop_at_3(self):
+        step(self)
+        if self.state.iteration == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "_step", stop_at_3)
+        with pytest.raises(SystemExit):
+            train(run_opt(val=None, path__resume_state="new"))
+    assert "again with the same command without path:resume_state=new to go on from" in capsys.readouterr().err
+    train(run_opt(val=None))
+    assert "going on from iteration 3" in capsys.readouterr().err
 
 
 def test_run_killed_before_its_first_checkpoint_starts_in_the_same_folder(run_opt, records):

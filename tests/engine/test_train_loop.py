@@ -132,8 +132,11 @@ class TestFaults:
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full_at_the_second_checkpoint)
-            with pytest.raises(HriusrError, match=r"of iteration 8 was not saved.*No space left.*same command"):
-                train(run_opt())
+            with pytest.raises(
+                HriusrError,
+                match=r"of iteration 8 was not saved.*No space left.*same command without path:resume_state=new to",
+            ):
+                train(run_opt(path__resume_state="new"))
         assert [path.name for path in Path("experiments/tiny/training_states").glob("*.state")] == ["4.state"]
         assert not list(Path("experiments/tiny").rglob("*.tmp"))
         (log,) = Path("experiments/tiny").glob("train_*.log")
