@@ -1,12 +1,19 @@
 """Which validation metric decides on net_g_best.pth, and what is written into it."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hriusr.engine.run_state import RunState
-from hriusr.errors import OptionsError
+from hriusr.archs.weights import load_torch_file
+from hriusr.checked_file import link_checked
+from hriusr.engine.run_state import BestMetrics, RunState
+from hriusr.errors import OptionsError, WeightsError
 from hriusr.models.sr_model import RestorationModel
+
+logger = logging.getLogger(__name__)
+
+_NAME = "net_g_best.pth"
 
 
 class ChosenMetric(NamedTuple):
@@ -62,7 +69,44 @@ def best_weights(model: RestorationModel, state: RunState, metric: ChosenMetric)
         state: with the metrics of this validation in it, the best so far.
         metric: that decides.
     """
+    return {Path(model.opt["path"]["models"], _NAME): model.weights_copy(_metadata(state, metric))}
+
+
+def best_in_reach(
+    state: RunState, metrics: Iterable[ChosenMetric], models: Path, others: Iterable[Path]
+) -> BestMetrics:
+    """Return the best values of a state that a run starts from, if their weights can be had; else none.
+
+    Args:
+        state: as read from the checkpoint.
+        metrics: those that may decide.
+        models: folder of the run; gets the weights, where it has none.
+        others: where the run that wrote the state may have them.
+    """
+    if (models / _NAME).is_file():
+        return state.best
+    metric = deciding_metric(state, metrics)
+    if metric is None:
+        return {}
+    for source in (folder / _NAME for folder in others):
+        if source.is_file() and _metadata_in(source) == _metadata(state, metric):
+            link_checked(source, models / _NAME)
+            return state.best
+    iteration = _metadata(state, metric)["iteration"]
+    logger.warning(
+        "the best weights so far, of iteration %d, are not there: the next ones count as the best", iteration
+    )
+    return {}
+
+
+def _metadata(state: RunState, metric: ChosenMetric) -> dict[str, Any]:
     record = state.best[metric.dataset][metric.label]
     told = {"dataset": metric.dataset, "label": metric.label, "value": record["val"], "better": record["better"]}
-    path = Path(model.opt["path"]["models"], "net_g_best.pth")
-    return {path: model.weights_copy({"iteration": state.iteration, "metric": told})}
+    return {"iteration": record["iter"], "metric": told}
+
+
+def _metadata_in(path: Path) -> Any:
+    try:
+        return load_torch_file(path).get("metadata")
+    except (WeightsError, AttributeError):
+        return None

@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 # dataset -> metric -> {"better": higher or lower, "val": best value, "iter": of that value}, as BasicSR keeps it
 BestMetrics = dict[str, dict[str, dict[str, Any]]]
+# dataset -> metric -> what its values depend on: the metric's options, the pictures
+Protocols = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass
@@ -30,6 +32,7 @@ class RunState:
         validated_iteration: the last one whose validation is complete.
         seconds: phase (speedometer.PHASES) -> time spent in it, over all starts.
         best: best validation values so far.
+        protocols: how they were measured; values of another protocol do not compare.
     """
 
     seed: int
@@ -39,6 +42,7 @@ class RunState:
     validated_iteration: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     best: BestMetrics = field(default_factory=dict)
+    protocols: Protocols = field(default_factory=dict)
 
     def note_metrics(self, dataset: str, metrics: Mapping[str, float], metrics_opt: Mapping[str, Any]) -> None:
         """Keep the best value of each metric.
@@ -64,6 +68,7 @@ class RunState:
                 "position": self.position,
                 "validated_iteration": self.validated_iteration,
                 "seconds": self.seconds,
+                "protocols": self.protocols,
             },
             "best_metric_results": self.best,
             "torch_version": str(torch.__version__),
@@ -95,7 +100,18 @@ class RunState:
         seconds = run["seconds"]  # once a single number
         self.seconds = dict(seconds) if isinstance(seconds, Mapping) else {"compute": seconds}
         self.best = {name: {label: dict(r) for label, r in records.items()} for name, records in _best(state).items()}
+        self._drop_what_does_not_compare(run.get("protocols", {}))
         return reasons
+
+    def _drop_what_does_not_compare(self, before: Protocols) -> None:
+        """Forget best values of a metric or set that is another one now; of old states nobody knows."""
+        for name, protocols in before.items():
+            for label, protocol in protocols.items():
+                now = self.protocols.setdefault(name, {}).setdefault(label, protocol)
+                changed = sorted(key for key in now.keys() | protocol.keys() if now.get(key) != protocol.get(key))
+                if changed and self.best.get(name, {}).pop(label, None):
+                    told = ", ".join(f"{key} {protocol.get(key)} -> {now.get(key)}" for key in changed)
+                    logger.warning("%s on %s is measured otherwise now (%s): its best counts anew", label, name, told)
 
 
 def run_randomness(processes: Processes) -> dict[str, Any]:

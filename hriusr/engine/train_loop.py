@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hriusr.data.loader import build_train_loader, telling_of_dead_workers
+from hriusr.engine.best_weights import best_in_reach, choose_metrics
 from hriusr.engine.build import as_basicsr_dict, build_model, resolved_options
 from hriusr.engine.checkpoint import (
     point_to_weights,
@@ -92,6 +93,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
             import_wandb()  # its absence is said before anything is written
         metrics_opt = check_metrics((opt.get("val") or {}).get("metrics"))
         data = build_data(opt)
+        best_metrics = choose_metrics((opt.get("val") or {}).get("best_metric"), data.val_loaders, metrics_opt)
         state = start_state(opt, data, checkpoint, is_seed_drawn=is_seed_drawn)
         opt["manual_seed"] = state.seed
         if is_seed_drawn:  # one that was given stays in the record, by which the same command is known again
@@ -101,14 +103,21 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         if checkpoint:
             model.resume_training(checkpoint.state)
 
+        archived = None
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
             with one_at_a_time(folder):
                 lock.take(folder)  # once more: another process may have made it since
-                open_folder(opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint)
+                archived = open_folder(
+                    opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint
+                )
                 lock.take(folder)
             remove_leftovers(opt["path"])
             set_aside_later_checkpoints(opt["path"], state.iteration)
+        if checkpoint:
+            others = [checkpoint.weights_path.parent, *([archived / "models"] if archived else [])]
+            models = Path(opt["path"]["models"])
+            state.best = processes.from_first(lambda: best_in_reach(state, best_metrics, models, others))
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         with (
             _open_recorder(opt, state) if processes.is_first else Silence() as recorder,
@@ -134,6 +143,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
                 batches,
                 data.val_loaders,
                 metrics_opt=metrics_opt,
+                best_metrics=best_metrics,
                 processes=processes,
                 recorder=recorder,
                 writer=writer,

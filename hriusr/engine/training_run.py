@@ -14,7 +14,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from hriusr.checked_file import link_checked
-from hriusr.engine.best_weights import best_weights, choose_metrics, deciding_metric, is_best_now
+from hriusr.engine.best_weights import ChosenMetric, best_weights, deciding_metric, is_best_now
 from hriusr.engine.checkpoint import drop_old_checkpoints, write_files
 from hriusr.engine.checkpoint_writer import CheckpointWriter
 from hriusr.engine.distributed import Processes, SharedStop, Silence
@@ -72,6 +72,7 @@ class TrainingRun:
         val_loaders: Mapping[str, DataLoader],
         *,
         metrics_opt: MetricOptions,
+        best_metrics: list[ChosenMetric],
         processes: Processes,
         recorder: Recorder | Silence,
         writer: CheckpointWriter | Silence,
@@ -88,6 +89,7 @@ class TrainingRun:
             batches: endless, from the sample that the next step takes.
             val_loaders: name -> this process's share of the pictures to validate on.
             metrics_opt: label -> metric.
+            best_metrics: the first of them that is measured decides on the best weights.
             processes: that train together; all run this, and are at the same step.
             recorder: of measurements; silent but on process 0.
             writer: of checkpoints, beside the training; likewise.
@@ -101,8 +103,7 @@ class TrainingRun:
         self.progress, self.stop = progress, stop
         self.total_iter = int(opt["train"]["total_iter"])
         self.speed = Speedometer(state.iteration, self.total_iter, state.seconds)
-        wanted = (opt.get("val") or {}).get("best_metric")
-        self.best_metrics = choose_metrics(wanted, val_loaders, metrics_opt)
+        self.best_metrics = best_metrics
         self.going_on = same_command(opt)
         self.last_checkpoint = last_checkpoint
         self.saved_iteration = state.iteration if last_checkpoint else None

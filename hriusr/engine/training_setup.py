@@ -15,13 +15,15 @@ from hriusr.engine.build import build_dataset
 from hriusr.engine.checkpoint import Checkpoint, keep_in_reach
 from hriusr.engine.logging_setup import RunLog
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
-from hriusr.engine.run_state import RunState
+from hriusr.engine.run_state import Protocols, RunState
 from hriusr.errors import OptionsError
 
 if TYPE_CHECKING:
     from hriusr.options import Options
 
 logger = logging.getLogger(__name__)
+
+_WHICH_PICTURES = ("dataroot_gt", "dataroot_lq", "meta_info_file")
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,24 @@ def start_state(
     seed = opt.get("manual_seed") or 0
     if is_seed_drawn and checkpoint:  # that of the first start stays: the one drawn now was never asked for
         seed = checkpoint.state.get("run", {}).get("seed", seed)
-    state = RunState(seed=seed, samples_per_step=samples_per_step)
+    state = RunState(seed=seed, samples_per_step=samples_per_step, protocols=_protocols(opt))
     for reason in state.load_state_dict(checkpoint.state) if checkpoint else []:
         logger.warning("the resumed run will differ from an uninterrupted one: %s", reason)
     return state
+
+
+def _protocols(opt: Mapping[str, Any]) -> Protocols:
+    """Say what the values of each metric on each validation set depend on, beside the weights."""
+    metrics_opt = (opt.get("val") or {}).get("metrics") or {}
+    pictures = {
+        dataset_opt["name"]: {key: dataset_opt[key] for key in _WHICH_PICTURES if dataset_opt.get(key) is not None}
+        for entry, dataset_opt in opt["datasets"].items()
+        if dataset_opt.get("phase", entry.split("_")[0]) == "val"
+    }
+    return {
+        name: {label: {**metric_opt, **which} for label, metric_opt in metrics_opt.items()}
+        for name, which in pictures.items()
+    }
 
 
 def with_seed(resolved_yaml: str, seed: int) -> str:
@@ -119,7 +135,7 @@ def open_folder(
     *,
     keeps_folder: bool,
     checkpoint: Checkpoint | None = None,
-) -> None:
+) -> Path | None:
     """Make the run's folders and log file; those of an earlier run of the same name are archived, unless kept.
 
     Args:
@@ -129,6 +145,9 @@ def open_folder(
         log: told where its file is.
         keeps_folder: go on in the same folders.
         checkpoint: that the run starts from; stays where it is named, also if it is one of the earlier run.
+
+    Returns:
+        What the folder of the earlier run is called now; None: there was none, or it is used on.
     """
     folder = Path(opt["path"]["experiments_root"])
     archived = None
@@ -141,6 +160,7 @@ def open_folder(
     log.write_to(folder / f"train_{opt['name']}_{time_stamp()}.log")
     option_file = None if isinstance(options, Mapping) else options.run.option_file
     record_origin(folder, opt, option_file, resolved_yaml)
+    return archived
 
 
 def tensorboard_folder(opt: Mapping[str, Any]) -> Path:

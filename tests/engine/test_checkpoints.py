@@ -132,6 +132,49 @@ class TestBest:
         assert (metadata["metric"]["dataset"], metadata["metric"]["label"]) == ("second", "psnr")
 
 
+@pytest.fixture
+def one_set(run_opt, monkeypatch):
+    """Return a function: PSNR of each validation to come -> options of a run that validates every second step."""
+
+    def make(*values):
+        values = iter(values)
+
+        def measure(*_, dataset_name, **__):
+            return [PictureRow(dataset_name, "a", 8, 8, {"psnr": next(values), "ssim": 0.5}, {}, 0.1)]
+
+        monkeypatch.setattr(training_run, "validate", measure)
+        opt = run_opt(train__total_iter=4, val__val_freq=2)
+        del opt["datasets"]["val_2"]
+        return opt
+
+    return make
+
+
+def iteration_of_best():
+    return torch.load("experiments/tiny/models/net_g_best.pth", weights_only=True)["metadata"]["iteration"]
+
+
+@pytest.mark.parametrize(("is_there", "iteration"), [(True, 2), (False, 8)])
+def test_best_of_the_run_that_a_state_is_of_is_taken_over_with_its_weights(one_set, is_there, iteration):
+    opt = one_set(31.0, 30.0, 30.0, 29.0, 30.0)  # at 2 and 4, then at 4, 6 and 8
+    train(opt)
+    shutil.move("experiments/tiny", "first")
+    if not is_there:
+        Path("first/models/net_g_best.pth").unlink()
+    opt["path"]["resume_state"], opt["train"]["total_iter"] = "first/training_states/4.state", 8
+    assert iteration == train(opt).best["first"]["psnr"]["iter"] == iteration_of_best()
+    if is_there:
+        assert Path("experiments/tiny/models/net_g_best.pth").samefile("first/models/net_g_best.pth")
+
+
+def test_metric_that_changed_on_the_way_decides_anew(one_set):
+    opt = one_set(31.0, 30.0, 30.0, 29.0)  # at 2 and 4, then at 4 and 5
+    train(opt)
+    opt["val"]["metrics"]["psnr"]["test_y_channel"] = False
+    opt["train"]["total_iter"] = 5
+    assert train({**opt, "auto_resume": True}).best["first"]["psnr"]["iter"] == iteration_of_best() == 4
+
+
 class TestChecksums:
     @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
     def test_one_flipped_bit_anywhere_is_noticed(self, tmp_path, ending):

@@ -141,7 +141,7 @@ def test_run_killed_anywhere_ends_up_the_same(run_opt, monkeypatch, during, reco
             patch.setattr(RestorationModel, "optimize_parameters", die_in_step_6)
         elif during == "the checkpoint":
 
-            def die_between_files(contents, what):
+            def die_between_files(contents, *_):
                 path, content = next(iter(contents.items()))
                 path.write_bytes(torch_bytes(content)[:2000])
                 raise _Killed

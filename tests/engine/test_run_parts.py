@@ -71,6 +71,25 @@ def test_value_that_is_unknown_never_stays_the_best():
     assert state.best["set"]["psnr"]["val"] == 30.0
 
 
+def test_best_value_of_another_metric_or_set_is_forgotten(caplog):
+    protocols = {name: {"psnr": {**PSNR["psnr"], "dataroot_gt": name}} for name in ("a", "b", "c")}
+    old = RunState(seed=0, samples_per_step=1, protocols=protocols)
+    for name in protocols:
+        old.note_metrics(name, {"psnr": 30.0}, PSNR)
+    content = {"iter": 5, **old.state_dict()}
+    metric = {"type": "calculate_psnr", "crop_border": 0, "dataroot_gt": "a"}
+    changed = {"a": {"psnr": metric}, "b": {"psnr": {**PSNR["psnr"], "dataroot_gt": "elsewhere"}}}
+    state = RunState(seed=0, samples_per_step=1, protocols=changed)
+    state.load_state_dict(content)
+    assert {name: set(records) for name, records in state.best.items()} == {"a": set(), "b": set(), "c": {"psnr"}}
+    assert "psnr on b is measured otherwise now (dataroot_gt b -> elsewhere): its best counts anew" in caplog.text
+    assert state.protocols["c"] == protocols["c"]  # not measured now: it may be again
+    del content["run"]["protocols"]  # an old state
+    state = RunState(seed=0, samples_per_step=1, protocols=changed)
+    state.load_state_dict(content)
+    assert set(state.best["a"]) == {"psnr"}
+
+
 def test_changed_batch_and_seed_are_said_aloud():
     old = RunState(seed=3, samples_per_step=8)
     reasons = RunState(seed=4, samples_per_step=16).load_state_dict({"iter": 5, **old.state_dict()})
