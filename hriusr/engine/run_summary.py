@@ -20,6 +20,7 @@ import yaml
 from hriusr.atomic_file import write_atomically
 from hriusr.engine.resume import learned_options
 from hriusr.engine.run_state import RunState
+from hriusr.engine.same_command import AUTO, NEW
 from hriusr.engine.speedometer import duration
 from hriusr.errors import HriusrError
 
@@ -77,24 +78,28 @@ def summarise(
         "versions": versions,
         "started_by": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),
-        "reproduced_by": reproducing_command(folder, commit),
+        "reproduced_by": reproducing_command(folder, commit, opt),
     }
 
 
-def reproducing_command(folder: Path, commit: str) -> str:
+def reproducing_command(folder: Path, commit: str, opt: Mapping[str, Any]) -> str:
     """Return the shell command that does the run again, from the folder it was started in.
 
     Args:
         folder: of the run.
         commit: of the checkout, with + where files differed from it; empty outside of one.
+        opt: options in BasicSR's form.
     """
+    is_from_state = opt["path"].get("resume_state") not in (None, AUTO, NEW)
+    # what starts from a .state must start from it again, and would go on with itself under the same name
+    change = shlex.quote(f"name={opt['name']}_again") if is_from_state else f"path:resume_state={NEW}"
     steps = []
     if commit:
         steps.append(f"git checkout {commit.rstrip('+')}")
     if commit.endswith("+") and (folder / "uncommitted.patch").is_file():
         steps.append(f"git apply {shlex.quote(str(folder / 'uncommitted.patch'))}")
     options = shlex.quote(str(folder / "options_in_force.yml"))
-    steps.append(f"{shlex.quote(sys.executable)} -m hriusr.train -opt {options} --force_yml path:resume_state=new")
+    steps.append(f"{shlex.quote(sys.executable)} -m hriusr.train -opt {options} --force_yml {change}")
     return " && ".join(steps)
 
 

@@ -190,6 +190,16 @@ class TestSummary:
         first, second = (torch.load(f"{folder}/net_g_2.pth", weights_only=True)["params"] for folder in folders)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
+    def test_command_of_a_run_that_started_from_a_state_starts_from_it_again(self, run_opt):
+        train(run_opt(train__total_iter=4, val=None))
+        shutil.move("experiments/tiny", "first")
+        train(run_opt(path__resume_state="first/training_states/4.state", train__total_iter=5, val=None))
+        folder = Path("experiments/tiny")
+        command = json.loads((folder / "summary.json").read_text())["reproduced_by"]
+        assert command.endswith("options_in_force.yml --force_yml name=tiny_again")
+        opt = yaml.safe_load((folder / "options_in_force.yml").read_text())
+        assert opt["path"]["resume_state"] == "first/training_states/4.state"
+
     def test_failed_run_says_so(self, run_opt, monkeypatch):
         from hriusr.models.sr_model import RestorationModel
 
