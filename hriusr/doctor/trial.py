@@ -157,7 +157,18 @@ def _feed(model: RestorationModel, batch: Batch, size: int) -> None:
 
 def _step(model: RestorationModel, batch: Batch, size: int) -> None:
     _feed(model, batch, size)
-    model.optimize_parameters(1)
+    iteration = _full_iteration(model.opt["train"])
+    model.update_learning_rate(iteration)
+    model.optimize_parameters(iteration)
+
+
+def _full_iteration(train_opt: Mapping[str, Any]) -> int:
+    """Return the first iteration in which everything has begun: each loss, and the generator does not rest."""
+    total, every = int(train_opt["total_iter"]), train_opt.get("net_d_iters") or 1
+    starts = [loss_opt.get("start_iter") or 0 for loss_opt in (train_opt.get("losses") or {}).values()]
+    starts = [1, (train_opt.get("net_d_init_iters") or 0) + 1, *starts]
+    last = total // every * every or total  # what begins after the end is not trained
+    return min(-(-max(starts) // every) * every, last)
 
 
 def _first(values: Any, size: int) -> Any:

@@ -237,6 +237,32 @@ def test_folder_that_must_not_be_written_is_an_error(diagnose, monkeypatch, work
     assert "must not be written" in found[0].message
 
 
+GAN = (
+    "model_type=SRGANModel",
+    "network_d={type: UNetDiscriminatorSN, num_in_ch: 3, num_feat: 4}",
+    "train:optim_d={type: Adam, lr: 1e-4}",
+    "train:gan_opt={type: GANLoss, gan_type: vanilla, loss_weight: 0.1}",
+)
+LATE_LOSSES = "train:losses={fft: {type: FFTLoss, start_iter: 300}, l1: {type: L1Loss, start_iter: 1}}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "losses"),
+    [
+        ((*GAN, "train:net_d_iters=2"), {"l_g_pix", "l_g_gan", "l_d_real"}),
+        ((*GAN, "train:net_d_iters=7", "train:net_d_init_iters=100"), {"l_g_pix", "l_g_gan", "l_d_real"}),
+        ((LATE_LOSSES, "train:pixel_opt=~"), {"l_fft", "l_l1"}),
+    ],
+    ids=["generator rests every second step", "generator rests first", "losses that begin later"],
+)
+def test_step_that_is_tried_is_one_in_which_everything_is_trained(small, overrides, losses):
+    model, _ = small(*overrides)
+    report = Report()
+    trial.try_steps(model, {"lq": torch.rand(2, 3, 16, 16), "gt": torch.rand(2, 3, 32, 32)}, report)
+    assert report.measured["step"]["parameters_without_gradient"] == 0
+    assert losses <= set(report.measured["step"])
+
+
 def test_prediction_from_two_sizes_is_a_line_through_both(small, monkeypatch):
     model, _ = small()
     monkeypatch.setattr(trial, "_measured_step", lambda model, batch, size: (0.1 + 0.3 * size, 1000 + 200 * size))
