@@ -10,6 +10,7 @@ import torch
 
 from hriusr.data.prepare_jobs import num_cores
 from hriusr.doctor.findings import Report
+from hriusr.doctor.stages import heaviest_stage, mean_batch_size
 from hriusr.doctor.trial import DataRate, StepCost
 from hriusr.engine.speedometer import duration
 from hriusr.models.sr_model import RestorationModel
@@ -21,8 +22,9 @@ _LARGEST_VAL_SHARE = 0.2  # of the time
 
 
 def check_memory(model: RestorationModel, cost: StepCost, opt: Mapping[str, Any], report: Report) -> bool:
-    """Predict the memory of the wanted batch; return whether it fits."""
-    batch_size = int(opt["datasets"]["train"]["batch_size_per_gpu"])
+    """Predict the memory of the wanted batch, the heaviest where patches grow; return whether it fits."""
+    stage = heaviest_stage(opt)
+    batch_size, key = stage.batch_size, "batch_size_per_gpu" if stage.first_step == 1 else "progressive"
     wanted = cost.fixed_bytes + batch_size * cost.sample_bytes
     if model.device.type == "cuda":
         limit = float(torch.cuda.get_device_properties(model.device).total_memory)
@@ -40,14 +42,15 @@ def check_memory(model: RestorationModel, cost: StepCost, opt: Mapping[str, Any]
     if wanted > _TIGHT * limit:
         whole = batch_size * (opt["train"].get("accumulation") or 1)
         fitting = max((size for size in range(1, max(1, most) + 1) if whole % size == 0), default=1)
-        remedy = f"set batch_size_per_gpu: {fitting} and train.accumulation: {whole // fitting}, which trains alike"
+        name = "batch_size_per_gpu" if key != "progressive" else f"batch_size of the stage of {stage.gt_size} pixels"
+        remedy = f"set {name}: {fitting} and train.accumulation: {whole // fitting}, which trains alike"
         if most < 1:
             remedy = "lower gt_size or take a smaller network; not even one sample fits"
         elif opt.get("precision", "fp32") == "fp32" and model.device.type == "cuda":
             remedy += ", or precision: bf16"
         report.add(
             "error" if wanted > limit else "warning",
-            "datasets.train.batch_size_per_gpu",
+            f"datasets.train.{key}",
             f"{batch_size} samples need about {wanted / 1e9:.1f} GB, there are {limit / 1e9:.1f} GB",
             remedy,
         )
@@ -93,7 +96,7 @@ def check_speed(
 ) -> None:
     """Compare data with compute, name the bottleneck, and say when the run will be over."""
     train_opt = opt["datasets"]["train"]
-    samples = int(train_opt["batch_size_per_gpu"]) * (opt["train"].get("accumulation") or 1)
+    samples = mean_batch_size(opt) * (opt["train"].get("accumulation") or 1)
     compute_rate = samples / step_seconds
     total = int(opt["train"]["total_iter"])
     seconds_a_step = max(step_seconds, samples / data_rate.samples_per_second)
@@ -149,24 +152,39 @@ def _faster_data(train_opt: Mapping[str, Any], megapixels: float) -> str:
     return ", or ".join(remedies) or "a machine with more or faster cores"
 
 
+def _checkpoint_bytes(model: RestorationModel) -> tuple[int, int]:
+    """Return the bytes of the weights that a .pth holds, and those of a whole checkpoint; call it after a step."""
+    weights = _weights_bytes(model, model.net_g) * (2 if hasattr(model, "net_g_ema") else 1)
+    states = [state for optimizer in model.optimizers for state in optimizer.state_dict()["state"].values()]
+    whole = weights + sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
+    if hasattr(model, "net_d"):
+        whole += _weights_bytes(model, model.net_d)
+    pairs = getattr(model, "pairs", None)
+    if pairs is not None:  # a full pool, RGB of 8 bits
+        whole += pairs.pool.size * 3 * (pairs.gt_size**2 + (pairs.gt_size // pairs.scale) ** 2)
+    return weights, whole
+
+
+def _weights_bytes(model: RestorationModel, network: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in model.get_bare_model(network).state_dict().values())
+
+
 def check_disk(model: RestorationModel, opt: Mapping[str, Any], report: Report) -> None:
     """Add up the checkpoints of the run and compare with the free space; call it after a step."""
-    network = model.get_bare_model(model.net_g)
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    states = [state for optimizer in model.optimizers for state in optimizer.state_dict()["state"].values()]
-    kept = sum(value.nbytes for state in states for value in state.values() if torch.is_tensor(value))
-    one = weights * (2 if hasattr(model, "net_g_ema") else 1) + kept
+    weights, one = _checkpoint_bytes(model)
+    best = weights if (opt.get("val") or {}).get("metrics") else 0
     total, every = int(opt["train"]["total_iter"]), int(opt["logger"]["save_checkpoint_freq"])
     number = -(-total // every)
     keep, keep_every = opt["logger"].get("keep_checkpoints"), opt["logger"].get("keep_every")
     if keep:
         number = min(number, keep + (total // keep_every if keep_every else 0))
-    needed = (number + 1) * one  # one more while it is written
+    needed = (number + 1) * one + 2 * best  # one more of each while it is written
     folder = Path(opt.get("root_path", ".")).absolute()
     free = shutil.disk_usage(folder).free
     report.measure(
         "disk",
         checkpoint_mb=round(one / 1e6, 1),
+        best_weights_mb=round(best / 1e6, 1),
         checkpoints=number,
         needed_gb=round(needed / 1e9, 2),
         free_gb=round(free / 1e9, 2),

@@ -20,7 +20,8 @@ from hriusr.doctor.leaks import note_duplicates, note_leaks
 from hriusr.doctor.pictures import Audit, audit_dataset, audit_folder
 from hriusr.doctor.run_folders import check_folders
 from hriusr.doctor.schedule import check_schedule
-from hriusr.doctor.trial import full_step_seconds, measure_data, try_steps, try_validation
+from hriusr.doctor.stages import heaviest_stage, mean_work
+from hriusr.doctor.trial import batch_of_step, full_step_seconds, measure_data, try_steps, try_validation
 from hriusr.engine.build import build_dataset, build_model
 from hriusr.engine.randomness import seed_everything
 from hriusr.engine.speedometer import duration
@@ -151,6 +152,9 @@ def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent
         with attempt("loading the training set", **trial):
             data = build_data(opt)
             batch, data_rate = measure_data(data, seed, seconds=extent.data_seconds, report=report)
+            stage = heaviest_stage(opt)
+            if stage.first_step > 1:
+                batch = batch_of_step(data, seed, stage.first_step)
         with attempt("building the model", **trial):
             model = build_model(opt)
         if not has_right_channels(model, batch, "datasets.train", report):
@@ -163,6 +167,7 @@ def _try_run(opt: Mapping[str, Any], audits: Mapping[str, Audit], extent: Extent
             step_seconds = cost.fixed_seconds + samples * cost.sample_seconds
             if fits:
                 step_seconds = full_step_seconds(model, batch, step_seconds, report)
+            step_seconds *= mean_work(opt)
         with attempt("measuring a validation", **trial):
             check_val_memory(model, _largest(opt, audits), opt, report)
         val_seconds = try_validation(model, data.val_loaders, opt, report)

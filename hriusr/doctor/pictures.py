@@ -191,7 +191,8 @@ def _note_pictures(audit: Audit, dataset_opt: Mapping[str, Any], report: Report)
         for problem in facts.problems:
             report.add("error", key, *remedy_apart(problem), (facts.name,))
     group = _Grouped(audit, report)
-    gt_size = int(dataset_opt.get("gt_size") or 0) if audit.is_training else 0
+    stages = [dataset_opt, *(dataset_opt.get("progressive") or ())]
+    gt_size = max(int(stage.get("gt_size") or 0) for stage in stages) if audit.is_training else 0
     if gt_size and not dataset_opt.get("enlarge_small") and dataset_opt["type"] not in _ENLARGING:
         is_left_out = bool(dataset_opt.get("skip_small"))
         group.note(

@@ -86,6 +86,18 @@ def measure_data(data: TrainingData, seed: int, *, seconds: float, report: Repor
     return first, DataRate(rate, to_first)
 
 
+def batch_of_step(data: TrainingData, seed: int, step: int) -> Batch:
+    """Return a batch as large as that of a step, from 1."""
+    batches = build_train_loader(
+        data.train_set, {**data.train_opt, "num_worker_per_gpu": 0}, seed=seed, start_iteration=step - 1
+    )
+    try:
+        return next(batches)
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()
+
+
 def _rate(batches: Iterator[Batch], batch_size: int, *, skip: int, seconds: float) -> float:
     """Count samples a second; the first `skip` batches were made ahead, while the first one was waited for."""
     start = last = time.perf_counter()

@@ -6,6 +6,7 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from hriusr.archs.weights import save_weights
 from hriusr.basicsr_bridge import ARCH_REGISTRY
 from hriusr.cli import app
+from hriusr.data.degradations.pair_pool import PairPool
 from hriusr.doctor import budget, trial
 from hriusr.doctor.channels import has_right_channels
 from hriusr.doctor.findings import Report
@@ -20,6 +22,13 @@ from hriusr.doctor.trial import DataRate, StepCost
 from hriusr.engine.build import build_model
 from hriusr.engine.registered import registered_components
 from hriusr.options import load_options
+
+GAN = (
+    "model_type=SRGANModel",
+    "network_d={type: UNetDiscriminatorSN, num_in_ch: 3, num_feat: 4}",
+    "train:optim_d={type: Adam, lr: 1e-4}",
+    "train:gan_opt={type: GANLoss, gan_type: vanilla, loss_weight: 0.1}",
+)
 
 
 @pytest.fixture
@@ -194,17 +203,31 @@ def test_long_validation_is_warned_of(small):
     assert "100 times 0:01:40" in at(report, "val.val_freq")[0].message
 
 
-@pytest.mark.parametrize("ema", ["0.999", "0"])
-def test_checkpoint_is_as_large_as_predicted(small, ema):
-    model, opt = small("network_g:num_feat=64", f"train:ema_decay={ema}")
+@pytest.mark.parametrize("changes", [("train:ema_decay=0.999",), (), GAN], ids=["running mean", "plain", "GAN"])
+def test_checkpoint_is_as_large_as_predicted(small, changes):
+    model, opt = small("network_g:num_feat=64", *changes)
     batch = {"lq": torch.rand(1, 3, 32, 32), "gt": torch.rand(1, 3, 64, 64)}
     model.feed_data(batch)
     model.optimize_parameters(1)
     model.save(0, 1)
+    weights = Path("experiments/small/models/net_g_1.pth").stat().st_size
     written = sum(path.stat().st_size for path in Path("experiments").rglob("*") if path.suffix in (".pth", ".state"))
     report = Report()
     budget.check_disk(model, opt, report)
     assert report.measured["disk"]["checkpoint_mb"] == pytest.approx(written / 1e6, rel=0.05)
+    assert report.measured["disk"]["best_weights_mb"] == pytest.approx(weights / 1e6, rel=0.05, abs=0.05)
+
+
+def test_pool_of_pairs_is_part_of_a_checkpoint(small):
+    model, opt = small()
+    plain, report = Report(), Report()
+    budget.check_disk(model, opt, plain)
+    model.pairs = SimpleNamespace(pool=PairPool(100), gt_size=64, scale=2)
+    budget.check_disk(model, opt, report)
+    model.pairs.pool.exchange(torch.rand(100, 3, 32, 32), torch.rand(100, 3, 64, 64), np.random.default_rng(0))
+    pool_mb = sum(tensor.nbytes for tensor in model.pairs.pool.state_dict().values()) / 1e6
+    more = report.measured["disk"]["checkpoint_mb"] - plain.measured["disk"]["checkpoint_mb"]
+    assert more == pytest.approx(pool_mb, abs=0.06)
 
 
 def test_disk_that_is_too_small_is_an_error(small, monkeypatch):
@@ -237,12 +260,6 @@ def test_folder_that_must_not_be_written_is_an_error(diagnose, monkeypatch, work
     assert "must not be written" in found[0].message
 
 
-GAN = (
-    "model_type=SRGANModel",
-    "network_d={type: UNetDiscriminatorSN, num_in_ch: 3, num_feat: 4}",
-    "train:optim_d={type: Adam, lr: 1e-4}",
-    "train:gan_opt={type: GANLoss, gan_type: vanilla, loss_weight: 0.1}",
-)
 LATE_LOSSES = "train:losses={fft: {type: FFTLoss, start_iter: 300}, l1: {type: L1Loss, start_iter: 1}}"
 
 
