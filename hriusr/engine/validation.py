@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -72,8 +73,12 @@ def validate(
     rows: list[PictureRow] = []
     if dataset_opt is None:
         dataset_opt = getattr(getattr(batches, "dataset", None), "opt", {})
+    ambiguous = _ambiguous_names(getattr(batches, "dataset", None), dataset_opt)
     for number, batch in enumerate(batches, start=1):
-        name = picture_name(batch["lq_path"][0], dataset_opt)
+        path = batch["lq_path"][0]
+        name = picture_name(path, dataset_opt)
+        if name in ambiguous:  # a.png and a.jpg: the second result would overwrite the first
+            name += Path(path).suffix
         start = time.perf_counter()
         result_BCHW = upscale_picture(model, batch["lq"], tile_opt).cpu()  # waits for the device, which counts
         seconds = time.perf_counter() - start
@@ -118,6 +123,14 @@ def picture_name(path: str, dataset_opt: Mapping[str, Any]) -> str:
     roots = [Path(root) for root in map(dataset_opt.get, ("dataroot_lq", "dataroot_gt")) if root]
     below = next((file.relative_to(root) for root in roots if file.is_relative_to(root)), Path(file.name))
     return below.with_suffix("").as_posix()
+
+
+def _ambiguous_names(dataset: Any, dataset_opt: Mapping[str, Any]) -> set[str]:
+    """Return the names that several pictures of a dataset have, whichever process is given them."""
+    dataset = getattr(dataset, "dataset", dataset)  # build_val_loader wraps it
+    paths = [pair.lq or pair.gt for pair in getattr(dataset, "pairs", ())] or getattr(dataset, "paths", ())
+    counts = Counter(picture_name(path, dataset_opt) for path in paths if isinstance(path, (str, Path)))
+    return {name for name, count in counts.items() if count > 1}
 
 
 def without_normalisation(picture_BCHW: Tensor, dataset_opt: Mapping[str, Any]) -> Tensor:

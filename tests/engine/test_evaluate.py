@@ -12,7 +12,7 @@ import torch
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
-from hriusr.data.image_io import read_image
+from hriusr.data.image_io import read_image, write_image
 from hriusr.data.loader import build_val_loader
 from hriusr.data.matlab_resize import imresize
 from hriusr.engine.build import build_dataset, build_model
@@ -102,6 +102,19 @@ def test_ending_of_saved_pictures_is_the_suffix(run_opt, weights):
 def test_pictures_are_not_saved_unasked(run_opt, weights):
     run_test(run_opt(is_train=False, path__pretrain_network_g=weights, val__save_img=False))
     assert not Path("results/tiny/visualization").exists()
+
+
+@pytest.mark.parametrize("has_gt", [True, False])
+def test_pictures_that_differ_in_their_ending_alone_are_all_saved(run_opt, weights, has_gt):
+    write_image("gt/chelsea.bmp", read_image("gt/coffee.png"))
+    opt = run_opt(is_train=False, path__pretrain_network_g=weights)
+    dataset_opt = opt["datasets"]["test_1"]
+    del dataset_opt["dataroot_lq"]
+    if not has_gt:
+        dataset_opt.update(type="SingleImageDataset", dataroot_lq=dataset_opt.pop("dataroot_gt"))
+    run_test(opt)
+    names = sorted(path.name for path in Path("results/tiny/visualization/photos").iterdir())
+    assert names == ["astronaut_tiny.png", "chelsea.bmp_tiny.png", "chelsea.png_tiny.png", "coffee_tiny.png"]
 
 
 def test_several_sets_with_and_without_ground_truth(run_opt, weights):
