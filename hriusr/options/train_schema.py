@@ -192,7 +192,9 @@ class TrainOptions(Section):
     scheduler: SchedulerOptions = Field(description="Learning-rate schedule.")
     pixel_opt: LossOptions | None = Field(None, description="Loss between output and ground truth, pixel by pixel.")
     perceptual_opt: LossOptions | None = Field(
-        None, description="PerceptualLoss (arXiv:1603.08155) on VGG features; torchvision loads their weights."
+        None,
+        description="PerceptualLoss (arXiv:1603.08155) on VGG features; their weights are a file that is already here, "
+        "vgg_path, and are never fetched.",
     )
     aux_opt: LossOptions | None = Field(
         None,
