@@ -144,7 +144,7 @@ def _how_to_leave_out(entry: str) -> str:
 
 
 def _check_weights(options: Options, problems: Problems, is_train: bool) -> None:
-    for key in ("pretrain_network_g", "pretrain_network_d"):
+    for key in ("pretrain_network_g", "pretrain_network_d") if is_train else ("pretrain_network_g",):
         file = getattr(options.path, key)
         if file is not None and not _user_path(file).is_file():
             problems.error(("path", key), f"path.{key} (={file!r}) does not exist")

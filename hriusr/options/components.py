@@ -9,13 +9,14 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from hriusr.errors import OptionsError
+from hriusr.options.basicsr_form import phase_of
 from hriusr.options.checks import is_used
 from hriusr.options.foreign import REFUSED_DATASETS, REFUSED_MODELS
 from hriusr.options.problems import Problems, dotted
 from hriusr.options.schema import MetricOptions, NetworkOptions, Options
 from hriusr.options.section import as_integer, as_number
 from hriusr.options.spelling import did_you_mean
-from hriusr.options.train_schema import GANLossOptions, LossOptions
+from hriusr.options.train_schema import GANLossOptions, LossOptions, TrainOptions
 from hriusr.options.yaml_source import KeyPath
 
 NetworkSignature = Callable[[str], inspect.Signature | None]
@@ -48,7 +49,7 @@ def check_network(
     are built: their constructors check the rest.
     """
     signatures = {}
-    for key in ("network_g", "network_d"):
+    for key in ("network_g", "network_d") if is_train else ("network_g",):
         network = getattr(options, key)
         if network is None:
             continue
@@ -116,7 +117,7 @@ def _check_building(network: NetworkOptions, key: str, build_network: BuildNetwo
     problems.error((key, min(named)[1]) if named else (key,), message.replace("network_g", key, 1))
 
 
-def check_components(options: Options, problems: Problems, components: Components) -> None:
+def check_components(options: Options, problems: Problems, components: Components, *, is_train: bool) -> None:
     """Check the names of training step, datasets, losses and metrics, and the arguments of the last two.
 
     Args:
@@ -124,28 +125,49 @@ def check_components(options: Options, problems: Problems, components: Component
         problems: where to note what is wrong.
         components: "model", "dataset", "loss", "gan_loss", "metric" -> name -> signature; a kind that
             is left out is not checked.
+        is_train: for train.py; else what only training reads is not looked at.
     """
     if "model" in components:
         path = ("model_type",)
         _check_name(options.model_type, "model_type", path, components["model"], REFUSED_MODELS, problems)
     if "dataset" in components:
         for entry, dataset in options.datasets.items():
-            path = ("datasets", entry, "type")
-            _check_name(dataset.type, "dataset", path, components["dataset"], REFUSED_DATASETS, problems)
-    if options.train and "loss" in components:
-        for key in ("pixel_opt", "perceptual_opt", "aux_opt"):
-            loss = getattr(options.train, key)
-            if loss is not None:
-                _check_component(loss, ("train", key), "loss", components, problems, skip=())
-        for name, loss in (options.train.losses or {}).items():
-            _check_component(loss, ("train", "losses", name), "loss", components, problems, skip=())
-    if options.train and options.train.gan_opt and "gan_loss" in components:
-        _check_component(options.train.gan_opt, ("train", "gan_opt"), "gan_loss", components, problems, skip=())
+            if is_used(entry, is_train) or phase_of(entry) not in ("train", "val", "test"):
+                path = ("datasets", entry, "type")
+                _check_name(dataset.type, "dataset", path, components["dataset"], REFUSED_DATASETS, problems)
+    if is_train and options.train:
+        _check_losses(options.train, components, problems)
     if options.val and options.val.metrics and "metric" in components:
         for label, metric in options.val.metrics.items():
             # the pictures themselves are the first arguments, img and img2
             path = ("val", "metrics", label)
             _check_component(metric, path, "metric", components, problems, skip=("img", "img2"))
+
+
+def _check_losses(train: TrainOptions, components: Components, problems: Problems) -> None:
+    if "loss" in components:
+        for key in ("pixel_opt", "perceptual_opt", "aux_opt"):
+            loss = getattr(train, key)
+            if loss is not None:
+                _check_component(loss, ("train", key), "loss", components, problems, skip=())
+                _check_kind(loss.type, key, components["loss"], problems)
+        for name, loss in (train.losses or {}).items():
+            _check_component(loss, ("train", "losses", name), "loss", components, problems, skip=())
+    if train.gan_opt and "gan_loss" in components:
+        _check_component(train.gan_opt, ("train", "gan_opt"), "gan_loss", components, problems, skip=())
+
+
+def _check_kind(name: str, key: str, losses: Mapping[str, inspect.Signature], problems: Problems) -> None:
+    """Refuse a loss of two numbers, perceptual and style, where one is read, and the other way round."""
+    is_pair = name in losses and "perceptual_weight" in losses[name].parameters
+    if name not in losses or is_pair == (key == "perceptual_opt"):
+        return
+    fitting = "perceptual_opt" if is_pair else "pixel_opt"
+    what = "a perceptual and a style loss" if is_pair else "one number, not a perceptual and a style loss"
+    problems.error(
+        ("train", key, "type"),
+        f"train.{key}.type: {name} gives {what}; write it under train.{fitting} or train.losses",
+    )
 
 
 def _check_name(

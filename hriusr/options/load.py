@@ -81,7 +81,7 @@ def load_options(
         check_degradations(options, problems, is_train=is_train)
         if network_signature is not None:
             check_network(options, problems, network_signature, known_networks, build_network, is_train=is_train)
-        check_components(options, problems, components or {})
+        check_components(options, problems, components or {}, is_train=is_train)
         check_options(options, problems, is_train=is_train)
     problems.raise_errors(path)
 

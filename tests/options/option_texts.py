@@ -144,6 +144,10 @@ def _l1_loss(loss_weight=1.0, reduction="mean"):
     pass
 
 
+def _perceptual_loss(layer_weights, perceptual_weight=1.0, style_weight=0.0):
+    pass
+
+
 def _psnr(img, img2, crop_border, input_order="HWC", test_y_channel=False, **kwargs):
     pass
 
@@ -155,7 +159,7 @@ LOOKUPS = {
     "components": {
         "model": dict.fromkeys(["SRModel", "HATModel"], inspect.signature(PlainNet)),
         "dataset": dict.fromkeys(["PairedImageDataset", "SingleImageDataset"], inspect.signature(PlainNet)),
-        "loss": {"L1Loss": inspect.signature(_l1_loss)},
+        "loss": {"L1Loss": inspect.signature(_l1_loss), "PerceptualLoss": inspect.signature(_perceptual_loss)},
         "metric": {"calculate_psnr": inspect.signature(_psnr)},
     },
 }

@@ -38,6 +38,16 @@ def complaint(load, *replacements, **arguments) -> str:
         ("model_type: SRModel", "model_type: ESRGANModel", "ESRGANModel is not supported: there is no relativistic"),
         ("type: PairedImage", "type: PairImage", "unknown dataset 'PairImageDataset'; did you mean 'PairedImageDat"),
         ("type: L1Loss", "type: L2Loss", "unknown loss 'L2Loss'; did you mean 'L1Loss'?"),
+        (
+            "type: L1Loss",
+            "type: PerceptualLoss\n    layer_weights: {conv1_1: 1}",
+            "train.pixel_opt.type: PerceptualLoss gives a perceptual and a style loss; write it under train.perceptual",
+        ),
+        (
+            "  pixel_opt",
+            "  perceptual_opt: {type: L1Loss}\n  pixel_opt",
+            "train.perceptual_opt.type: L1Loss gives one number, not a perceptual and a style loss; write it under",
+        ),
         ("reduction: mean", "epsilon: 1", "loss L1Loss has no argument 'epsilon'"),
         ("calculate_psnr", "calculate_psrn", "unknown metric 'calculate_psrn'; did you mean 'calculate_psnr'?"),
         ("manual_seed: 3", "manual_seed: -1", "manual_seed (=-1): must be greater than or equal to 0"),
@@ -122,6 +132,21 @@ def test_wrong_value_hides_no_other_mistake(load):
 def test_two_sets_of_one_name_are_refused(load):
     message = complaint(load, ("name: own", "name: Set5"), text=TEST_TEXT, is_train=False)
     assert "datasets.test_2.name (='Set5') is also that of datasets.test_1" in message
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        ("type: L1Loss", "type: FooLoss"),
+        ("photos\n    type: PairedImageDataset", "photos\n    type: FooDataset"),
+        ("path:\n", "network_d: {type: FooNet}\npath:\n"),
+        ("path:\n", "path:\n  pretrain_network_d: gone.pth\n"),
+    ],
+)
+def test_test_does_not_look_at_what_training_alone_reads(load, replacement):
+    load(replacement, is_train=False)
+    if "network_d" not in replacement[1]:  # ignored, and said, where the training step has no discriminator
+        assert "Foo" in complaint(load, replacement)
 
 
 def test_test_file_without_test_set(load):
