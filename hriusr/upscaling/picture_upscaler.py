@@ -43,7 +43,7 @@ class TileOptions:
             the network looks.
         batch_size: tiles at once; None: as many as fit (one on a CPU).
         exact: the result is that of the whole picture, to rounding: cut hard behind what the network can see, global
-            pools measured until they settle. Slower.
+            global pools measured until they settle. Slower. With tile_size 0 a picture that does not fit is an error.
     """
 
     precision: str = "fp32"
@@ -188,6 +188,7 @@ class PictureUpscaler:
             alignment=self.alignment,
             precision=self.options.precision,
             exact_pools=self.options.exact,
+            cuts_further=not self.options.exact or self.options.tile_size != 0,
         )
         return TiledUpscale(
             self.network, rows, scale=self.scale, settings=settings, device=self.device, sharing=sharing

@@ -75,6 +75,7 @@ class TileSettings:
         precision: fp32, or bf16 / fp16 autocast, in which a tile that is not finite is computed again in fp32.
         exact_pools: measure the means of global pools from all tiles, again and again until they settle; else once,
             from SAMPLED_TILES tiles.
+        cuts_further: compute a tile that does not fit into memory in parts; else that is an error.
     """
 
     tile_size: int | None
@@ -84,6 +85,7 @@ class TileSettings:
     alignment: int | None = None
     precision: str = "fp32"
     exact_pools: bool = False
+    cuts_further: bool = True
 
 
 class TiledUpscale:
@@ -134,7 +136,9 @@ class TiledUpscale:
             batch_size=settings.batch_size,
             compute_in_parts=_compute_in_parts(
                 settings.tile_size or max(source.shape[-2:]), overlap, settings.blend, alignment
-            ),
+            )
+            if settings.cuts_further
+            else None,
             begin_part=self.statistics.begin_part,
         )
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hriusr.errors import WeightsError
+from hriusr.errors import HriusrError, WeightsError
 from hriusr.upscaling.job_runner import JobRunner
 from hriusr.upscaling.picture_rows import fill_hidden_colours, keep_within_neighbours
 from hriusr.upscaling.picture_upscaler import PictureUpscaler, TileOptions
@@ -84,3 +84,21 @@ def test_processes_of_one_machine_divide_its_memory_also_for_what_each_does_alon
     assert JobRunner(upscaler).alone().upscaler._plan(side, side) == plan
     tile_side = plan["tile_size"] + 2 * upscaler.tile_overlap
     assert free / 32 < tile_side**2 * pixel_bytes <= free / 8  # half of what is free, for four
+
+
+def test_exact_without_tiles_is_not_cut_in_silence_where_memory_ends():
+    class Small(Nearest):
+        def forward(self, x):
+            if x.shape[-2] * x.shape[-1] > 500:
+                raise MemoryError
+            return super().forward(x)
+
+    pixels = noise((30, 30, 3))
+    for is_exact in (False, True):
+        options = TileOptions(tile_size=0, tile_overlap=4, exact=is_exact)
+        upscaler = PictureUpscaler(Small(), device=torch.device("cpu"), options=options)
+        if is_exact:
+            with pytest.raises(HriusrError, match="out of memory with one tile of 30x30 pixels: choose a smaller"):
+                upscaler.upscale_array(pixels)
+        else:
+            assert np.array_equal(upscaler.upscale_array(pixels)[::2, ::2], pixels)
