@@ -43,7 +43,7 @@ class TileOptions:
             the network looks.
         batch_size: tiles at once; None: as many as fit (one on a CPU).
         exact: the result is that of the whole picture, to rounding: cut hard behind what the network can see, global
-            global pools measured until they settle. Slower. With tile_size 0 a picture that does not fit is an error.
+            pools measured until they settle. Slower. With tile_size 0 a picture that does not fit is an error.
     """
 
     precision: str = "fp32"
