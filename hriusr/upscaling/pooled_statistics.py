@@ -31,13 +31,11 @@ class _Sum:
     total: Tensor
     count: Tensor
 
-    def add(self, cells_NCHW: Tensor, pictures_N: Tensor) -> None:
-        """Add cells to the sums of their pictures."""
-        cells_NC11 = cells_NCHW.sum((2, 3), keepdim=True, dtype=torch.float64).cpu()
+    def add(self, cells_NC11: Tensor, num_cells: int, pictures_N: Tensor) -> None:
+        """Add sums of cells to those of their pictures."""
         zeros = cells_NC11.new_zeros(len(self.total), cells_NC11.shape[1], 1, 1)
         self.total = self.total + zeros.index_add(0, pictures_N, cells_NC11)
-        count = cells_NCHW.shape[2] * cells_NCHW.shape[3]
-        self.count.index_add_(0, pictures_N, torch.full((len(pictures_N), 1, 1, 1), count))
+        self.count.index_add_(0, pictures_N, torch.full((len(pictures_N), 1, 1, 1), num_cells))
 
 
 @dataclass
@@ -64,6 +62,7 @@ class PooledStatistics:
         self._sums: list[_Sum] = []
         self._region: tuple[slice, slice] | None = None
         self._pictures_N = torch.zeros(1, dtype=torch.int64)
+        self._of_part: list[tuple[int, Tensor, int]] = []  # pool, sums of cells (N, C, 1, 1), how many cells
 
     def __bool__(self) -> bool:
         """Whether the network has global pools at all."""
@@ -92,7 +91,14 @@ class PooledStatistics:
 
     def begin_part(self, pictures: Sequence[int]) -> None:
         """Say which pictures, numbers below num_pictures, the network's next input holds."""
-        self._pictures_N = torch.tensor(pictures)
+        self._pictures_N, self._of_part = torch.tensor(pictures), []
+
+    def end_part(self, is_finite_N: Tensor) -> None:
+        """Say that the network has run, and which of its pictures count; the others are run again."""
+        is_finite_N = is_finite_N.cpu()
+        for number, cells_NC11, num_cells in self._of_part:
+            self._sums[number].add(cells_NC11[is_finite_N], num_cells, self._pictures_N[is_finite_N])
+        self._of_part = []
 
     def sums(self) -> list[tuple[Tensor, Tensor]]:
         """Return (sum, count) of each pool in this pass, to be added up over processes."""
@@ -119,7 +125,9 @@ class PooledStatistics:
                 return result  # of windows, not of pictures
             if self._sums:
                 rows, columns = self._region
-                self._sums[number].add(inputs[0][..., rows, columns], self._pictures_N)
+                cells_NCHW = inputs[0][..., rows, columns]
+                cells_NC11 = cells_NCHW.sum((2, 3), keepdim=True, dtype=torch.float64).cpu()
+                self._of_part.append((number, cells_NC11, cells_NCHW.shape[2] * cells_NCHW.shape[3]))
             return self.means[number][self._pictures_N].to(result) if self.means else result
 
         return replace

@@ -14,6 +14,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+class Watcher(Protocol):
+    """Who is told of each pass through the network."""
+
+    def begin_part(self, pictures: Sequence[int]) -> None:
+        """Take the numbers of the pictures that the pass has, each the place of a picture in its tile (n, C, H, W)."""
+
+    def end_part(self, is_finite_N: Tensor) -> None:
+        """Take which of them came out finite; the others are computed again. Not called where memory ran out."""
+
+
 class TileRunner:
     """A network with all that is needed to run it on tiles.
 
@@ -64,8 +75,7 @@ class TileRunner:
         batch_size: tiles at once, at most.
         compute_in_parts: called as compute_in_parts(self, tile_1CHW) for a tile that is too large by itself; returns
             the result of that tile. None: out of memory is an error.
-        begin_part: called before each pass through the network with the numbers of the pictures that it takes, each
-            the place of a picture in its tile (n, C, H, W).
+        watcher: is told of each pass through the network.
 
     Raises:
         OptionsError: unknown precision.
@@ -82,7 +92,7 @@ class TileRunner:
         precision: str = "fp32",
         batch_size: int = 1,
         compute_in_parts: Callable[["TileRunner", Tensor], Tensor] | None = None,
-        begin_part: Callable[[Sequence[int]], None] | None = None,
+        watcher: Watcher | None = None,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size (={batch_size}) must be at least 1")
@@ -93,7 +103,7 @@ class TileRunner:
         self.precision = Precision(precision, device)
         self.batch_size = batch_size
         self.compute_in_parts = compute_in_parts
-        self.begin_part = begin_part
+        self.watcher = watcher
         self._picture: int | None = None  # whose tile is being cut into parts
         self.too_large: int | None = None  # pixels of the smallest tile that did not fit by itself
         self._float32_network: nn.Module | None = None
@@ -177,7 +187,7 @@ class TileRunner:
                 f"the network turns {tuple(lr_NCHW.shape)} into {tuple(sr_NCHW.shape)}, expected {expected}: "
                 f"scale (={self.scale}) must be the network's"
             )
-        finite_N = torch.isfinite(sr_NCHW).flatten(1).all(dim=1)
+        finite_N = self._finite(sr_NCHW)
         if not finite_N.all():
             broken_N = ~finite_N
             sr_NCHW = sr_NCHW.float()
@@ -188,12 +198,18 @@ class TileRunner:
         return sr_NCHW.to(self.output_device, torch.float32)
 
     def _call(self, network: nn.Module, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
-        if self.begin_part is not None:
-            self.begin_part(pictures_N)
+        if self.watcher is not None:
+            self.watcher.begin_part(pictures_N)
         weight = next(network.parameters(), None)
         if weight is not None and weight.is_floating_point():
             lr_NCHW = lr_NCHW.to(weight.dtype)  # a network in .half() or .bfloat16()
         return network(lr_NCHW)
+
+    def _finite(self, sr_NCHW: Tensor) -> Tensor:
+        finite_N = torch.isfinite(sr_NCHW).flatten(1).all(dim=1)
+        if self.watcher is not None:
+            self.watcher.end_part(finite_N)
+        return finite_N
 
     def _recompute(self, lr_NCHW: Tensor, pictures_N: list[int]) -> Tensor:
         """Compute tiles in float32 whatever the precision; NaN there is an error."""
@@ -204,7 +220,7 @@ class TileRunner:
         if self.precision.dtype is not None or not is_float32:
             logger.warning("%d tile(s) not finite in half precision; computing in float32", len(lr_NCHW))
             sr_NCHW = self._call(self._float32_network, lr_NCHW, pictures_N)
-            if torch.isfinite(sr_NCHW).all():
+            if self._finite(sr_NCHW).all():
                 return sr_NCHW
         raise HriusrError(
             "the network's output is NaN or infinite even in float32: its weights are broken (or the picture has NaN): "

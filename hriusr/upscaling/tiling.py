@@ -139,7 +139,7 @@ class TiledUpscale:
             )
             if settings.cuts_further
             else None,
-            begin_part=self.statistics.begin_part,
+            watcher=self.statistics,
         )
 
     @property

@@ -66,6 +66,30 @@ def test_parts_of_a_tile_that_does_not_fit_take_the_means_of_their_picture():
     torch.testing.assert_close(result, whole, rtol=0, atol=1e-5)
 
 
+def test_tiles_that_are_computed_again_in_float32_count_once():
+    """Bright ones overflow in the second layer; the first pool has measured by then."""
+
+    class Overflowing(Gated):
+        def forward(self, x):
+            first = self.layers[0](x)
+            first = first * (1 + self.pools[0](first).tanh())
+            second = self.layers[1](first)
+            if torch.is_autocast_enabled("cpu"):
+                second = torch.where(x.mean((1, 2, 3), keepdim=True) > 0.5, torch.inf, second)
+            second = second * (1 + self.pools[1](second).tanh())
+            return F.interpolate(second.float(), scale_factor=2)
+
+    lr = pictures()
+    settings = TileSettings(8, tile_overlap=0, exact_pools=True, precision="bf16")
+    sums = []
+    for network in (Gated().eval(), Overflowing().eval()):
+        tiled = TiledUpscale(network, TensorRows(lr), scale=2, settings=settings)
+        tiled.measure_pools()
+        sums.append(tiled.statistics.means)
+    for expected, means in zip(*sums, strict=True):
+        torch.testing.assert_close(means, expected, rtol=0, atol=2e-2)
+
+
 @pytest.mark.parametrize(("in_chans", "num_channels"), [(3, 4), (1, 3), (1, 4)])
 def test_alpha_and_colours_do_not_tell_each_other_how_bright_they_are(in_chans, num_channels):
     pixels = np.random.default_rng(0).integers(1, 255, (20, 26, num_channels), np.uint8)
