@@ -27,6 +27,7 @@ from hriusr.errors import OptionsError
 from hriusr.metrics.measure import MetricOptions, check_metrics, default_metrics, with_both_colours
 from hriusr.metrics.report import DatasetMean, PictureRow, dataset_means, format_value, write_report
 from hriusr.models.sr_model import RestorationModel
+from hriusr.options.basicsr_form import phase_of
 
 if TYPE_CHECKING:
     from hriusr.options import Options
@@ -115,7 +116,7 @@ def _build_loaders(opt: Mapping[str, Any]) -> dict[str, DataLoader]:
     """Build the test sets, in the order of their entries, as BasicSR does."""
     loaders: dict[str, DataLoader] = {}
     for entry, dataset_opt in sorted(opt["datasets"].items()):
-        if dataset_opt.get("phase", entry.split("_")[0]) not in ("test", "val"):
+        if dataset_opt.get("phase", phase_of(entry)) not in ("test", "val"):
             continue
         if dataset_opt["name"] in loaders:
             raise OptionsError(f"datasets.{entry}.name: two test sets are called {dataset_opt['name']!r}")

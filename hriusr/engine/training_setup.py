@@ -17,6 +17,7 @@ from hriusr.engine.logging_setup import RunLog
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
 from hriusr.engine.run_state import Protocols, RunState
 from hriusr.errors import OptionsError
+from hriusr.options.basicsr_form import phase_of
 
 if TYPE_CHECKING:
     from hriusr.options import Options
@@ -51,7 +52,7 @@ def build_data(opt: Mapping[str, Any]) -> TrainingData:
     train_set, train_opt = None, {}
     val_loaders: dict[str, DataLoader] = {}
     for entry, dataset_opt in opt["datasets"].items():
-        phase = dataset_opt.get("phase", entry.split("_")[0])
+        phase = dataset_opt.get("phase", phase_of(entry))
         if phase == "train":
             train_set, train_opt = build_dataset(entry, dataset_opt), dict(dataset_opt)
         elif phase == "val" and opt.get("val"):
@@ -91,7 +92,7 @@ def _protocols(opt: Mapping[str, Any]) -> Protocols:
     pictures = {
         dataset_opt["name"]: {key: dataset_opt[key] for key in _WHICH_PICTURES if dataset_opt.get(key) is not None}
         for entry, dataset_opt in opt["datasets"].items()
-        if dataset_opt.get("phase", entry.split("_")[0]) == "val"
+        if dataset_opt.get("phase", phase_of(entry)) == "val"
     }
     return {
         name: {label: {**metric_opt, **which} for label, metric_opt in metrics_opt.items()}
