@@ -15,8 +15,10 @@ from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry, pair_table
-from hriusr.blocks.unit_vectors import with_lengths
-from hriusr.blocks.windows import ShiftRegions, map_windows
+from hriusr.blocks.residual import Residual
+from hriusr.blocks.unit_vectors import HeadLengths
+from hriusr.blocks.window_map import map_windows
+from hriusr.blocks.windows import ShiftRegions
 
 _LARGEST_LOGIT_SCALE = math.log(100)
 _HIDDEN_FEATURES = 512
@@ -42,6 +44,8 @@ class CosineWindowAttention(nn.Module):
     Raises:
         ValueError: dim does not divide by num_heads, or shift_size is out of range.
     """
+
+    takes_residual = True
 
     def __init__(self, dim: int, window_size: int, num_heads: int, qkv_bias: bool = True, shift_size: int = 0):
         super().__init__()
@@ -71,19 +75,20 @@ class CosineWindowAttention(nn.Module):
         table_YXh = 16 * torch.sigmoid(self.cpb_mlp(self.relative_coords_table))
         return pair_table(table_YXh.permute(2, 0, 1).unsqueeze(-1), self.axis, self.axis).squeeze(-1)
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Return features of the same shape; H and W are multiples of window_size."""
+    def forward(self, x_BHWC: Tensor, residual: Residual | None = None) -> Tensor:
+        """Return features of the same shape; H and W are multiples of window_size. Do around it what residual says."""
         grid = (x_BHWC.shape[1] // self.window_size, x_BHWC.shape[2] // self.window_size)
         qkv_bias = None
         if self.q_bias is not None:
             qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         bias_hNN = self.relative_bias()
         gains_h1 = self.logit_scale.clamp(max=_LARGEST_LOGIT_SCALE).exp().squeeze(-1)
-        ones_h1 = torch.ones_like(gains_h1)
+        query_lengths = HeadLengths(gains_h1, self.plan.head_dim)
+        key_lengths = HeadLengths(torch.ones_like(gains_h1), self.plan.head_dim)
 
         def project(x_MNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             q_MNC, k_MNC, v_MNC = F.linear(x_MNC, self.qkv.weight, qkv_bias).chunk(3, -1)
-            return with_lengths(q_MNC, gains_h1), with_lengths(k_MNC, ones_h1), v_MNC
+            return query_lengths(q_MNC), key_lengths(k_MNC), v_MNC
 
         window, shift = (self.window_size,) * 2, (self.shift_size,) * 2
         if runs_by_parts(x_BHWC):
@@ -94,11 +99,12 @@ class CosineWindowAttention(nn.Module):
             def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
                 return self.proj(attend(project(x_MNC), numbers))
 
-            return map_windows(x_BHWC, window, shift, attend_cells, windows_at_once=attend.windows_at_once)
+            at_once = attend.windows_at_once
+            return map_windows(x_BHWC, window, shift, attend_cells, residual, windows_at_once=at_once)
 
         def attend_cells_whole(x_MNC: Tensor, numbers: range) -> Tensor:
             heads = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in project(x_MNC))  # MhNd each
             y_MhNd = attend_shifted(*heads, bias_hNN, self.regions, numbers, grid)
             return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 
-        return map_windows(x_BHWC, window, shift, attend_cells_whole)
+        return map_windows(x_BHWC, window, shift, attend_cells_whole, residual)

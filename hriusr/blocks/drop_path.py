@@ -22,9 +22,14 @@ class DropPath(nn.Module):
             raise ValueError(f"drop_path rate (={rate}) must lie in 0 <= rate < 1")
         self.rate = rate
 
+    @property
+    def drops(self) -> bool:
+        """Whether samples may be dropped now."""
+        return self.rate > 0 and self.training
+
     def forward(self, x: Tensor) -> Tensor:
         """Return x of shape (B, ...), with the dropped samples zero."""
-        if self.rate == 0 or not self.training:
+        if not self.drops:
             return x
         kept = torch.rand((x.shape[0],) + (1,) * (x.dim() - 1), device=x.device) >= self.rate
         return x * (kept.to(x.dtype) / (1 - self.rate))

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import computes_in_place, computing_dtype
+from hriusr.blocks.residual import Residual
 from hriusr.blocks.swin_groups import channels_first, channels_last
 
 _STRIP_BYTES = 1 << 20  # hidden features of one half at a time without gradients: they stay in the L2 cache of a core
@@ -21,6 +22,8 @@ class GatedConvMlp(nn.Module):
         kernel_size: odd side of the depth-wise kernel, pixels.
     """
 
+    takes_residual = True
+
     def __init__(self, dim: int, hidden_dim: int, kernel_size: int):
         super().__init__()
         if kernel_size % 2 == 0:
@@ -29,28 +32,33 @@ class GatedConvMlp(nn.Module):
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, kernel_size, padding=kernel_size // 2, groups=hidden_dim)
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Map (B, H, W, C) to (B, H, W, C); the caller adds the residual."""
+    def forward(self, x_BHWC: Tensor, residual: Residual | None = None) -> Tensor:
+        """Map (B, H, W, C) to (B, H, W, C); with residual, do what it says around that, else the caller adds one."""
         batch, height, width, _ = x_BHWC.shape
         if not computes_in_place(x_BHWC):
-            return self._run(x_BHWC, 0, height)
+            return self._run(x_BHWC, 0, height, residual)
         row_bytes = batch * width * self.fc2.in_features * computing_dtype(x_BHWC).itemsize
         strip = max(_STRIP_BYTES // row_bytes, 1)
         if height <= strip:
-            return self._run(x_BHWC, 0, height)
+            return self._run(x_BHWC, 0, height, residual)
         y_BHWC = None
         for top in range(0, height, strip):
-            rows = self._run(x_BHWC, top, min(top + strip, height))
+            rows = self._run(x_BHWC, top, min(top + strip, height), residual)
             if y_BHWC is None:
                 y_BHWC = rows.new_empty(x_BHWC.shape)
             y_BHWC[:, top : top + strip] = rows
         return y_BHWC
 
-    def _run(self, x_BHWC: Tensor, top: int, bottom: int) -> Tensor:
+    def _run(self, x_BHWC: Tensor, top: int, bottom: int, residual: Residual | None) -> Tensor:
         """Return the rows from top to before bottom."""
         reach = self.depthwise.padding[0]
         first, last = max(top - reach, 0), min(bottom + reach, x_BHWC.shape[1])
         (gate_weight, value_weight), (gate_bias, value_bias) = self.fc1.weight.chunk(2), self.fc1.bias.chunk(2)
-        gate = F.linear(x_BHWC[:, first:last], gate_weight, gate_bias)
+        rows = x_BHWC[:, first:last]
+        if residual is not None:
+            rows = residual.before(rows)
+        gate = F.linear(rows, gate_weight, gate_bias)
         gate = channels_last(self.depthwise(channels_first(gate)))[:, top - first : bottom - first]
-        return self.fc2(F.gelu(gate) * F.linear(x_BHWC[:, top:bottom], value_weight, value_bias))
+        value = F.linear(rows[:, top - first : bottom - first], value_weight, value_bias)
+        y = self.fc2(F.gelu(gate) * value)
+        return y if residual is None else residual.after(y, x_BHWC[:, top:bottom])

@@ -26,7 +26,9 @@ from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, PreparedTables, RelativeScores, ScoreParts, check_terms
-from hriusr.blocks.windows import ShiftRegions, map_windows, pair, roll_windows, window_merge, window_partition
+from hriusr.blocks.residual import Residual
+from hriusr.blocks.window_map import map_windows
+from hriusr.blocks.windows import ShiftRegions, pair, roll_windows, window_merge, window_partition
 
 RENORMS = ("softmax", "l2")
 
@@ -42,6 +44,8 @@ class Memory(NamedTuple):
 
 class HRIU(nn.Module):
     """Window attention whose score joins attention, involution, imprinting and a relative bias."""
+
+    takes_residual = True
 
     def __init__(
         self,
@@ -111,13 +115,21 @@ class HRIU(nn.Module):
         has_shift = any(self.source_shift)
         self.regions = ShiftRegions(self.source_size, self.source_shift, self.target_size) if has_shift else None
 
-    def forward(self, x_BHWC: Tensor, valid_BHW: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BHWC: Tensor,
+        valid_BHW: Tensor | None = None,
+        memory: Memory | None = None,
+        *,
+        residual: Residual | None = None,
+    ) -> Tensor:
         """Attend inside windows.
 
         Args:
             x_BHWC: features of any size; what is missing to whole windows is padded and masked.
             valid_BHW: 1 for cells that count as keys, 0 for others; None when all count.
             memory: keys and values for a unit built with_memory.
+            residual: what to do around that, where in and out have the same shape; None for nothing.
 
         Returns:
             y_BHWC: (B, ceil(H p / w), ceil(W p / w), out_dim). A cell without any key gets the output's bias.
@@ -127,14 +139,16 @@ class HRIU(nn.Module):
         is_plain = valid_BHW is None and memory is None and not (self.training and self.dropout)
         is_whole = all(size % side == 0 for size, side in zip(x_BHWC.shape[1:3], self.source_size, strict=True))
         if runs_by_parts(x_BHWC) and is_plain and is_whole and self.renorm == "softmax":
-            return self._run_in_parts(x_BHWC)
-        return self._run(x_BHWC, valid_BHW, memory)[0]
+            return self._run_in_parts(x_BHWC, residual)
+        n_BHWC = x_BHWC if residual is None else residual.before(x_BHWC)
+        y_BHWC = self._run(n_BHWC, valid_BHW, memory)[0]
+        return y_BHWC if residual is None else residual.after(y_BHWC, x_BHWC)
 
     def encode(self, x_BHWC: Tensor, valid_BHW: Tensor | None = None) -> tuple[Tensor, Memory]:
         """Attend as forward does, and return the keys and values for a decoder too."""
         return self._run(x_BHWC, valid_BHW, None, keeps_memory=True)
 
-    def _run_in_parts(self, x_BHWC: Tensor) -> Tensor:
+    def _run_in_parts(self, x_BHWC: Tensor, residual: Residual | None) -> Tensor:
         """Do what _run does for whole, valid windows, some at a time: what lies between stays in the cache."""
         grid = (x_BHWC.shape[1] // self.source_size[0], x_BHWC.shape[2] // self.source_size[1])
         tables = RelativeTables(*self.scores.prepare_by_column(computing_dtype(x_BHWC)))
@@ -148,6 +162,7 @@ class HRIU(nn.Module):
             self.source_size,
             self.source_shift,
             attend_cells,
+            residual,
             target_size=self.target_size,
             windows_at_once=attend.windows_at_once,
         )

@@ -21,6 +21,7 @@ from hriusr.blocks.norms import build_norm
 from hriusr.blocks.overlap_hriu import OverlapHRIU
 from hriusr.blocks.recompute import run_block
 from hriusr.blocks.resampling import build_resampling
+from hriusr.blocks.residual import add_branch
 from hriusr.blocks.shared_hriu import SharedHRIU
 from hriusr.blocks.swin_groups import alternating_shift, channels_first, channels_last
 
@@ -156,15 +157,15 @@ class HybridBlock(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
-        if self.norm1 is not None:
+        if self.cab is not None:
             x_BHWC = x_BHWC + self.drop_path(self._mix(self.norm1(x_BHWC)))
-        if self.norm2 is not None:
-            x_BHWC = x_BHWC + self.drop_path(self.ffn(self.norm2(x_BHWC)))
+        elif self.attention is not None:
+            x_BHWC = add_branch(x_BHWC, self.attention, self.norm1, self.drop_path)
+        if self.ffn is not None:
+            x_BHWC = add_branch(x_BHWC, self.ffn, self.norm2, self.drop_path)
         return x_BHWC
 
     def _mix(self, n_BHWC: Tensor) -> Tensor:
-        if self.cab is None:
-            return self.attention(n_BHWC)
         gated = self.cab_scale * channels_last(self.cab(channels_first(n_BHWC)))
         return gated if self.attention is None else self.attention(n_BHWC) + gated
 

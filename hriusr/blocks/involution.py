@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from hriusr.blocks.attention_core import computes_in_place
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.residual import add_branch
 
 _MAP_BYTES = 3 << 17  # a map of the samples computed at a time: four of them stay in the L2 cache of a core
 _KERNEL_BYTES = 1 << 21  # kernels computed at a time without gradients: they stay in the L2 cache of a core
@@ -229,4 +230,4 @@ class InvolutionBlock(nn.Module):
         """Return features of the same shape."""
         mixed = self.involution(F.gelu(self.project_in(self.norm1(x_BHWC))))
         x_BHWC = x_BHWC + self.drop_path(self.project_out(mixed))
-        return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
+        return add_branch(x_BHWC, self.mlp, self.norm2, self.drop_path)

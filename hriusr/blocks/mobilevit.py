@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
 from hriusr.blocks.swin_groups import SwinBlock, alternating_shift, channels_first, channels_last
-from hriusr.blocks.windows import ShiftRegions, map_windows
+from hriusr.blocks.window_map import map_windows
+from hriusr.blocks.windows import ShiftRegions
 
 
 def unfold_patches(x_BHWC: Tensor, patch_size: int) -> Tensor:

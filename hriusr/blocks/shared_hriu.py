@@ -23,8 +23,10 @@ from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
-from hriusr.blocks.unit_vectors import with_lengths
-from hriusr.blocks.windows import ShiftRegions, map_windows
+from hriusr.blocks.residual import Residual
+from hriusr.blocks.unit_vectors import HeadLengths
+from hriusr.blocks.window_map import map_windows
+from hriusr.blocks.windows import ShiftRegions
 
 SIMILARITIES = ("product", "cosine")
 _FIRST_GAIN, _LARGEST_GAIN = 10.0, 100.0  # of cosines
@@ -32,6 +34,8 @@ _FIRST_GAIN, _LARGEST_GAIN = 10.0, 100.0  # of cosines
 
 class SharedHRIU(nn.Module):
     """Window attention with relative queries and keys, from every pixel to the squeezed cells of its window."""
+
+    takes_residual = True
 
     def __init__(
         self,
@@ -93,11 +97,11 @@ class SharedHRIU(nn.Module):
         sides = ((self.source_side,) * 2, (shift_size,) * 2, (self.target_side,) * 2)
         self.regions = ShiftRegions(*sides) if shift_size else None
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""
+    def forward(self, x_BHWC: Tensor, residual: Residual | None = None) -> Tensor:
+        """Attend; H and W are multiples of the window. Do around it what residual says. Returns (B, H, W, C)."""
         grid = (x_BHWC.shape[1] // self.target_side, x_BHWC.shape[2] // self.target_side)
         dtype = computing_dtype(x_BHWC)
-        lengths_h1 = self._lengths()
+        lengths = self._lengths()
         by_parts, tables = None, None
         if runs_by_parts(x_BHWC):
             tables_by_column = RelativeTables(*self.scores.prepare_by_column(dtype))
@@ -107,12 +111,12 @@ class SharedHRIU(nn.Module):
 
         def attend_cells(x_MPC: Tensor, numbers: range) -> Tensor:
             projections = [self._squeeze(self.key_value(x_MPC))]
-            if lengths_h1 is not None and self.num_key_parts == 2:
+            if lengths is not None and self.num_key_parts == 2:
                 key_MNC, value_MNC = projections[0].chunk(2, -1)
-                projections = [with_lengths(key_MNC, lengths_h1), value_MNC]
+                projections = [lengths(key_MNC), value_MNC]
             if self.query is not None:
                 query_MPC = self.query(x_MPC)
-                projections.insert(0, query_MPC if lengths_h1 is None else with_lengths(query_MPC, lengths_h1))
+                projections.insert(0, query_MPC if lengths is None else lengths(query_MPC))
             if by_parts is not None:
                 return self.project_out(by_parts(projections, numbers))
             heads = {name: part.transpose(1, 2) for name, part in self.plan.split(projections).items()}
@@ -122,14 +126,14 @@ class SharedHRIU(nn.Module):
 
         limit = None if by_parts is None else by_parts.windows_at_once
         side = (self.target_side, self.target_side)
-        return map_windows(x_BHWC, side, self.shift_size, attend_cells, windows_at_once=limit)
+        return map_windows(x_BHWC, side, self.shift_size, attend_cells, residual, windows_at_once=limit)
 
-    def _lengths(self) -> Tensor | None:
-        """Return how long queries and keys are, (h, 1): sqrt(g sqrt(d)), as scores are divided by sqrt(d)."""
+    def _lengths(self) -> HeadLengths | None:
+        """Return how long queries and keys are: sqrt(g sqrt(d)), as scores are divided by sqrt(d)."""
         if self.logit_scale is None:
             return None
         gain_h1 = self.logit_scale.clamp(max=math.log(_LARGEST_GAIN)).exp()
-        return (gain_h1 / self.scores.scale).sqrt()
+        return HeadLengths((gain_h1 / self.scores.scale).sqrt(), self.plan.head_dim)
 
     def _squeeze(self, parts_MPK: Tensor) -> Tensor:
         """Return keys and values of the cells, (M, N, k C): channel = (part, squeezed channel, row, column)."""

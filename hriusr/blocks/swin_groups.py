@@ -15,6 +15,7 @@ from hriusr.blocks.channel_attention import CAB
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.recompute import run_block
+from hriusr.blocks.residual import add_branch
 
 CONNECTION_KINDS = ("1conv", "3conv", "identity")
 
@@ -54,8 +55,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
-        x_BHWC = x_BHWC + self.drop_path(self.attn(self.norm1(x_BHWC)))
-        return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
+        x_BHWC = add_branch(x_BHWC, self.attn, self.norm1, self.drop_path)
+        return add_branch(x_BHWC, self.mlp, self.norm2, self.drop_path)
 
 
 class SwinV2Block(nn.Module):
@@ -74,8 +75,8 @@ class SwinV2Block(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""
-        x_BHWC = x_BHWC + self.drop_path(self.norm1(self.attn(x_BHWC)))
-        return x_BHWC + self.drop_path(self.norm2(self.mlp(x_BHWC)))
+        x_BHWC = add_branch(x_BHWC, self.attn, self.norm1, self.drop_path, is_norm_last=True)
+        return add_branch(x_BHWC, self.mlp, self.norm2, self.drop_path, is_norm_last=True)
 
 
 class HAB(nn.Module):
@@ -104,7 +105,7 @@ class HAB(nn.Module):
         convolved_BHWC = channels_last(self.conv_block(channels_first(normed_BHWC)))
         x_BHWC = x_BHWC + self.drop_path(self.attn(normed_BHWC))
         x_BHWC = torch.add(x_BHWC, convolved_BHWC, alpha=self.conv_scale)
-        return x_BHWC + self.drop_path(self.mlp(self.norm2(x_BHWC)))
+        return add_branch(x_BHWC, self.mlp, self.norm2, self.drop_path)
 
 
 def residual_connection(kind: str, dim: int) -> nn.Module:

@@ -10,13 +10,17 @@ from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.relative import AxisGeometry, pair_table
-from hriusr.blocks.windows import ShiftRegions, map_windows, pair
+from hriusr.blocks.residual import Residual
+from hriusr.blocks.window_map import map_windows
+from hriusr.blocks.windows import ShiftRegions, pair
 
 _PARTS_PAY_FROM = 256  # cells of a window
 
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside non-overlapping windows, with Swin's parameter names."""
+
+    takes_residual = True
 
     def __init__(
         self,
@@ -60,11 +64,12 @@ class WindowAttention(nn.Module):
         table_YXh = self.relative_position_bias_table.unflatten(0, (self.rows.table_size, self.columns.table_size))
         return pair_table(table_YXh.permute(2, 0, 1).unsqueeze(-1), self.rows, self.columns).squeeze(-1)
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
+    def forward(self, x_BHWC: Tensor, residual: Residual | None = None) -> Tensor:
         """Attend inside windows.
 
         Args:
             x_BHWC: features; H and W are multiples of the window.
+            residual: what to do around that; None for nothing.
 
         Returns:
             y_BHWC.
@@ -81,11 +86,12 @@ class WindowAttention(nn.Module):
             def attend_cells(x_MNC: Tensor, numbers: range) -> Tensor:
                 return self.proj(attend([self.qkv(x_MNC)], numbers))
 
-            return map_windows(x_BHWC, self.window_size, shift, attend_cells, windows_at_once=attend.windows_at_once)
+            at_once = attend.windows_at_once
+            return map_windows(x_BHWC, self.window_size, shift, attend_cells, residual, windows_at_once=at_once)
 
         def attend_cells_whole(x_MNC: Tensor, numbers: range) -> Tensor:
             qkv = self.qkv(x_MNC).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # MhNd each
             y_MhNd = attend_shifted(*qkv.unbind(0), bias_hPN, self.regions, numbers, grid, scale=self.scale)
             return self.proj(y_MhNd.transpose(1, 2).flatten(2))
 
-        return map_windows(x_BHWC, self.window_size, shift, attend_cells_whole)
+        return map_windows(x_BHWC, self.window_size, shift, attend_cells_whole, residual)

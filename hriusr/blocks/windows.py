@@ -3,8 +3,6 @@
 Shapes: B batch, C channels, H W pixels, M windows of the batch (by image, then row-major), N cells of a window.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,69 +44,6 @@ def window_merge(x_MNC: Tensor, window_size: int | tuple[int, int], height: int,
     grid = (-1, height // window_height, width // window_width)
     x = x_MNC.unflatten(1, (window_height, window_width)).unflatten(0, grid)
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def map_windows(
-    x_BHWC: Tensor,
-    window_size: tuple[int, int],
-    shift_size: tuple[int, int],
-    function: Callable[[Tensor, range], Tensor],
-    *,
-    target_size: tuple[int, int] | None = None,
-    windows_at_once: int | None = None,
-) -> Tensor:
-    """Apply a function to the shifted windows of maps.
-
-    Args:
-        x_BHWC: features; H and W are multiples of the window.
-        window_size: (height, width) of a window, pixels of x.
-        shift_size: pixels that windows are moved down and right by, around the edges.
-        function: (cells x_MNC of some windows, their numbers) -> (M, P, C'). Windows are numbered by map, then
-            row-major; while a graph is compiled or exported they have no numbers.
-        target_size: (height, width) of the windows of P cells that it returns; None for window_size.
-        windows_at_once: about how many windows one call gets; None for all. Only without gradients.
-
-    Returns:
-        y_BHWC, with each window's result in its place.
-    """
-    target_size = target_size or window_size
-    target_shift = tuple(s * t // w for s, t, w in zip(shift_size, target_size, window_size, strict=True))
-    height, width = x_BHWC.shape[1:3]
-    rows, columns = height // window_size[0], width // window_size[1]
-    x_BHWC = roll_windows(x_BHWC, shift_size, -1)
-    if windows_at_once is None or x_BHWC.numel() == 0:
-        # In a graph, their number is no constant; and there, nothing asks for it
-        numbers = range(0 if torch.compiler.is_compiling() else x_BHWC.shape[0] * rows * columns)
-        y_MNC = function(window_partition(x_BHWC, window_size), numbers)
-        y_BHWC = window_merge(y_MNC, target_size, rows * target_size[0], columns * target_size[1])
-    else:
-        y_BHWC = _map_bands(x_BHWC, window_size, target_size, function, windows_at_once)
-    return roll_windows(y_BHWC, target_shift, 1)
-
-
-def _map_bands(
-    x_BHWC: Tensor,
-    window_size: tuple[int, int],
-    target_size: tuple[int, int],
-    function: Callable[[Tensor, range], Tensor],
-    windows_at_once: int,
-) -> Tensor:
-    """Do map_windows' work a part of a row of windows at a time, or some rows: what lies between stays in the cache."""
-    rows, columns = x_BHWC.shape[1] // window_size[0], x_BHWC.shape[2] // window_size[1]
-    x_bands = x_BHWC.reshape(-1, window_size[0], columns, window_size[1], x_BHWC.shape[3])
-    num_bands, num_columns = max(windows_at_once // columns, 1), min(windows_at_once, columns)
-    y_bands = None
-    for band in range(0, len(x_bands), num_bands):
-        for column in range(0, columns, num_columns):
-            part = x_bands[band : band + num_bands, :, column : column + num_columns]
-            cells_MNC = part.transpose(1, 2).flatten(2, 3).flatten(0, 1)
-            first = band * columns + column  # several rows of windows at once are whole ones
-            y_MPC = function(cells_MNC, range(first, first + len(cells_MNC)))
-            if y_bands is None:
-                y_bands = y_MPC.new_empty(len(x_bands), target_size[0], columns, target_size[1], y_MPC.shape[2])
-            y_part = y_MPC.unflatten(1, target_size).unflatten(0, (len(part), -1)).transpose(1, 2)
-            y_bands[band : band + num_bands, :, column : column + num_columns] = y_part
-    return y_bands.view(x_BHWC.shape[0], rows * target_size[0], columns * target_size[1], -1)
 
 
 def roll_windows(x_BHWC: Tensor, shift_size: tuple[int, int], sign: int) -> Tensor:

@@ -43,7 +43,7 @@ def test_gated_mlp_by_strips_equals_the_whole(monkeypatch, kernel_size, strip):
     expected = mlp(x_BHWC)  # with gradients: the whole map
     monkeypatch.setattr(gated_feed_forward, "_STRIP_BYTES", strip * 2 * 5 * 10 * 4)
     tops = []
-    monkeypatch.setattr(mlp, "_run", lambda x, top, bottom: tops.append(top) or GatedConvMlp._run(mlp, x, top, bottom))
+    monkeypatch.setattr(mlp, "_run", lambda x, top, *rest: tops.append(top) or GatedConvMlp._run(mlp, x, top, *rest))
     with torch.no_grad():
         torch.testing.assert_close(mlp(x_BHWC), expected)
     assert tops == list(range(0, 7, strip))

@@ -4,7 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hriusr.blocks.unit_vectors import with_lengths
+from hriusr.blocks.unit_vectors import HeadLengths
+
+
+def with_lengths(x_MNC: torch.Tensor, lengths_h1: torch.Tensor) -> torch.Tensor:
+    return HeadLengths(lengths_h1, x_MNC.shape[2] // len(lengths_h1))(x_MNC)
 
 
 def normalized(x_MNC: torch.Tensor, lengths_h1: torch.Tensor) -> torch.Tensor:
