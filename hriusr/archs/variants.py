@@ -162,6 +162,13 @@ VARIANTS: dict[str, Variant] = {
         "ours, hriusr_fast with twice the attention, by cosines",
     ),
     **_sizes(
+        "hriusr_cosine_light",
+        "HRIUSR",
+        _HRIUSR | _COSINE | {"embed_dim": 64, "depths": [2] * 7, "num_heads": 4, "mlp_ratio": 1.875},
+        {2: (897_084, 229.2), 3: (905_739, 104.0), 4: (917_856, 59.8)},
+        "ours, hriusr_cosine at the work of the light size",
+    ),
+    **_sizes(
         "hriusr_light",
         "HRIUSR",
         _HRIUSR | {"embed_dim": 64, "depths": [1] * 7, "num_heads": 4, "mlp_ratio": 2.0},
