@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from hriusr.errors import HriusrError
+from hriusr.errors import DataError, HriusrError
 
 _LONGEST_NAME = 255  # bytes: the limit of most file systems
 
@@ -30,6 +30,24 @@ def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
     """
     with replacing(path, num_bytes=memoryview(content).nbytes) as file:
         file.write(content)
+
+
+def check_writable(path: str | Path) -> None:
+    """Find a read-only folder before minutes of computing, not after; makes a missing one.
+
+    Args:
+        path: of the file that is to be written.
+
+    Raises:
+        DataError: naming the folder.
+    """
+    folder = Path(path).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {folder} ({error.strerror}): choose another output") from None
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"the folder {folder} is read-only: choose another output")
 
 
 @contextmanager

@@ -158,6 +158,11 @@ def box_around(window: Window, shape: tuple[int, int], *, scale: int, crop: int 
         DataError: the window does not lie in the result, or not in so small a square.
     """
     (height, width), (left, top, size) = shape, window
+    if size >= min(width, height) * scale:
+        raise DataError(
+            f"a window of {size} pixels does not fit the result of {width * scale}x{height * scale}: "
+            f"take --size {min(width, height) * scale - 1} or less"
+        )
     if left < 0 or top < 0 or size < 1 or left + size >= width * scale or top + size >= height * scale:
         raise DataError(
             f"window {left} {top} {size} does not fit the result of {width * scale}x{height * scale}: X at most "

@@ -16,7 +16,7 @@ from hriusr.analysis.attribution import LocalAttribution, PathSettings, Window, 
 from hriusr.analysis.attribution_picture import attribution_picture
 from hriusr.analysis.concentration import diffusion_index, gini, reach
 from hriusr.analysis.subject import read_low_resolution
-from hriusr.atomic_file import write_atomically
+from hriusr.atomic_file import check_writable, write_atomically
 from hriusr.data.image_io import list_images, write_image
 from hriusr.errors import DataError, HriusrError
 from hriusr.upscaling.picture_upscaler import PictureUpscaler
@@ -147,6 +147,7 @@ def explain_places(
     Raises:
         HriusrError: the folder cannot be written.
     """
+    check_writable(Path(folder, "lam.json"))
     settings = settings or PathSettings()
     crop = None if crop is None else -(-crop // upscaler.alignment) * upscaler.alignment
     shared = {**(about or {}), "scale": upscaler.scale, "crop": crop, "made_from_hr": is_hr}

@@ -10,8 +10,8 @@ import numpy as np
 from hriusr.analysis.attribution_picture import field_picture
 from hriusr.analysis.receptive_field import describe_field, effective_receptive_field
 from hriusr.analysis.subject import read_low_resolution
-from hriusr.atomic_file import write_atomically
-from hriusr.data.image_io import write_image
+from hriusr.atomic_file import check_writable, write_atomically
+from hriusr.data.image_io import check_suffix, write_image
 from hriusr.data.transforms import choose_corner
 from hriusr.errors import DataError, HriusrError
 from hriusr.upscaling.picture_upscaler import PictureUpscaler
@@ -85,6 +85,8 @@ def measure_field(
         if progress is not None:
             progress("crop", done, count)
 
+    check_suffix(target)
+    check_writable(target)
     reading = {"scale": upscaler.scale, "is_hr": is_hr, "num_channels": upscaler.num_channels}
     crops = random_crops(pictures, count=count, size=size, seed=seed, **reading)
     field_HW = effective_receptive_field(upscaler.network, crops, scale=upscaler.scale, progress=show)

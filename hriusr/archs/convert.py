@@ -21,7 +21,8 @@ from hriusr.archs.marker import with_marker
 from hriusr.archs.original_buffers import lacks_in_originals, with_original_buffers
 from hriusr.archs.registry import complete_network_opt
 from hriusr.archs.weights import build_from_state, find_network, read_weights_file, save_weights, weights_content
-from hriusr.atomic_file import torch_bytes, write_atomically
+from hriusr.atomic_file import torch_bytes
+from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError, WeightsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -96,7 +97,7 @@ def convert_weights(
         result.notes = _notes_on_originals(content["params"], network_opt)
     else:
         content["params"] = with_marker(content["params"], network_opt)
-    write_atomically(target, torch_bytes(content))
+    write_checked(target, torch_bytes(content), start_list=False)
     return result
 
 

@@ -177,10 +177,11 @@ def load_torch_file(path: Path) -> Any:
         if zipfile.is_zipfile(path):  # older files are bare pickles without checksums
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
-            if damaged is not None:
-                raise WeightsError(
-                    f"{path} is damaged (checksum of {damaged} is wrong); use another checkpoint or copy"
-                )
+                if damaged is not None:
+                    raise WeightsError(
+                        f"{path} is damaged (checksum of {damaged} is wrong); use another checkpoint or copy"
+                    )
+                _refuse_export(path, archive)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         told = [line for line in str(error).splitlines() if "WeightsUnpickler error" in line]
@@ -194,6 +195,16 @@ def load_torch_file(path: Path) -> Any:
     except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
         reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         raise WeightsError(f"{path} cannot be read ({reason}); it is damaged or cut short: use another copy") from error
+
+
+def _refuse_export(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse TorchScript and torch.export files: they hold a program, whose weights are another file's."""
+    names = archive.namelist()
+    if any("/code/" in name or name.endswith(("/models/model.json", "/archive_format")) for name in names):
+        raise WeightsError(
+            f"{path} is an exported network, not a weights file: give the weights that it was made from, "
+            "or upscale with the .onnx that hriusr export makes of them"
+        )
 
 
 def network_from_weights(

@@ -139,8 +139,7 @@ def encode_image(image_HWC: np.ndarray, suffix: str, *, jpeg_quality: int = 95, 
             f"image (shape {image_HWC.shape}, {image_HWC.dtype}) must be (H, W, 3) or (H, W, 1), uint8 or uint16"
         )
     suffix = suffix.lower()
-    if suffix not in IMAGE_SUFFIXES:
-        raise DataError(f"{suffix or 'no suffix'} is not a format to write: use one of {', '.join(IMAGE_SUFFIXES)}")
+    _check_suffix(suffix)
     if image_HWC.dtype == np.uint16 and suffix not in (".png", ".tif", ".tiff"):
         raise DataError(f"{suffix} cannot hold 16 bits a channel: use .png or .tif")
     parameters = {
@@ -157,6 +156,23 @@ def encode_image(image_HWC: np.ndarray, suffix: str, *, jpeg_quality: int = 95, 
     if not is_encoded:
         raise DataError(f"a {image_HWC.shape} picture cannot be written as {suffix}: use .png")
     return encoded.tobytes()
+
+
+def check_suffix(path: str | Path) -> None:
+    """Refuse a name that write_image would refuse, before there is a picture.
+
+    Raises:
+        DataError: the format is unknown.
+    """
+    try:
+        _check_suffix(Path(path).suffix.lower())
+    except DataError as error:
+        raise DataError(f"cannot write {path}: {error}") from None
+
+
+def _check_suffix(suffix: str) -> None:
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError(f"{suffix or 'no suffix'} is not a format to write: use one of {', '.join(IMAGE_SUFFIXES)}")
 
 
 def write_image(path: str | Path, image_HWC: np.ndarray, *, jpeg_quality: int = 95, png_compression: int = 3) -> None:

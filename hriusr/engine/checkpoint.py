@@ -125,11 +125,13 @@ def read_checkpoint(state_path: Path) -> Checkpoint:
     """
     if not state_path.is_file():
         raise WeightsError(f"no training state {state_path}; check path.resume_state (relative to where you run)")
-    state = load_torch_file(state_path)
+    told = "give one of experiments/<name>/training_states/ as path.resume_state"
+    try:
+        state = load_torch_file(state_path)
+    except WeightsError as error:
+        raise WeightsError(f"path.resume_state: {error}; {told}") from error
     if not isinstance(state, Mapping) or not {"iter", "optimizers", "schedulers"} <= set(state):
-        raise WeightsError(
-            f"{state_path} is no training state; give one of experiments/<name>/training_states/ as path.resume_state"
-        )
+        raise WeightsError(f"{state_path} is no training state; {told}")
     weights_path = state_path.parent.parent / "models" / f"net_g_{state['iter']}.pth"
     if not weights_path.is_file():
         raise WeightsError(f"{state_path} has no weights beside it: {weights_path} is missing")

@@ -7,6 +7,7 @@ compares it with the network at such sizes (exporting/check.py).
 """
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from unittest import mock
@@ -59,10 +60,18 @@ def exporting_branches() -> Iterator[None]:
 
 @contextlib.contextmanager
 def exporters_quiet() -> Iterator[None]:
-    """Hide the exporters' warnings of their own making (deprecations, shapes that tracing writes down)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Hide what exporters say of their own making: deprecations, shapes that tracing writes down, conversions."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def capture_program(served: Served, example: Tensor) -> torch.export.ExportedProgram:

@@ -14,6 +14,7 @@ from hriusr import __version__
 from hriusr.archs.convert import DTYPES, convert_weights
 from hriusr.archs.registry import build_network, complete_network_opt
 from hriusr.archs.weights import build_from_state, find_network, read_weights_file
+from hriusr.atomic_file import check_writable
 from hriusr.checked_file import write_checked
 from hriusr.errors import OptionsError, WeightsError
 from hriusr.exporting.capture import Served, example_picture, exporting_branches
@@ -85,6 +86,7 @@ def export_network(
         raise WeightsError(f"{target} is the input itself: give another name for the output")
     if target.exists() and not overwrite:
         raise WeightsError(f"{target} exists: give --overwrite, or another name")
+    check_writable(target)
     network, network_opt = _build(source, prefer_ema, settings)
     facts = _facts(network, network_opt, precision)
     if to == "safetensors":
@@ -138,7 +140,13 @@ def _build(
 
 
 def _facts(network: nn.Module, network_opt: dict[str, Any], precision: str) -> ExportedFacts:
-    upscaler = PictureUpscaler(network, device=torch.device("cpu"))
+    try:
+        upscaler = PictureUpscaler(network, device=torch.device("cpu"))
+    except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
+        raise OptionsError(
+            f"network_g.type {network_opt['type']} does not turn pictures into larger ones ({error}): only networks "
+            "that do can be exported"
+        ) from error
     with exporting_branches():  # the graph has no branch that computes window by window
         pixel_bytes = bytes_per_pixel(network, scale=upscaler.scale, device=torch.device("cpu"))
     return ExportedFacts(

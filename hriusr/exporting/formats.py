@@ -65,6 +65,9 @@ def onnx_bytes(served: Served, example: Tensor, facts: ExportedFacts, opset: int
             verbose=False,
         )
     model = converted.model_proto
+    made = next(entry.version for entry in model.opset_import if not entry.domain)
+    if made != opset:
+        raise OptionsError(f"opset (={opset}) is more than torch's exporter can make of this network: take {made}")
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in DYNAMIC_AXES.items():
             scaled = axis > 0 and value.name == OUTPUT_NAME and facts.scale > 1

@@ -27,6 +27,10 @@ class NamedLosses(nn.Module):
             for name, loss_opt in losses_opt.items()
         )
 
+    def by_name(self) -> dict[str, nn.Module]:
+        """Return the losses by name."""
+        return dict(zip(self.start_iters, self.losses, strict=True))
+
     def starts(self) -> list[int]:
         """Return the iterations from which on losses are there; without those whose weights are missing."""
         pairs = zip(self.start_iters.values(), self.losses, strict=True)

@@ -27,6 +27,12 @@ def _channels_argument(type_name: str) -> tuple[str, int | None]:
     return "", None
 
 
+def channels_taken(network_opt: Mapping[str, Any]) -> int | None:
+    """Return how many channels a network takes by its options, None where they don't say."""
+    key, default = _channels_argument(network_opt["type"])
+    return network_opt.get(key, default)
+
+
 def check_input(picture_BCHW: Tensor, network_opt: Mapping[str, Any], place: str = "network_g") -> None:
     """Compare pictures with the argument of a network that names its channels, where it has one.
 
@@ -38,8 +44,7 @@ def check_input(picture_BCHW: Tensor, network_opt: Mapping[str, Any], place: str
     Raises:
         OptionsError: another number of channels.
     """
-    key, default = _channels_argument(network_opt["type"])
-    wanted = network_opt.get(key, default)
+    key, wanted = _channels_argument(network_opt["type"])[0], channels_taken(network_opt)
     if wanted not in (None, picture_BCHW.shape[1]):
         raise OptionsError(
             f"the training pictures have {picture_BCHW.shape[1]} channels, {place}.{key} is {wanted}: change it, or "

@@ -25,6 +25,7 @@ from hriusr.models import parallel
 from hriusr.models.channel_checks import check_input, check_output
 from hriusr.models.log_means import LogMeans
 from hriusr.models.optimization import StepGuard, build_optimizer
+from hriusr.models.patch_checks import check_discriminator
 from hriusr.models.precision import Precision
 from hriusr.models.snapshot import copy_to_cpu
 from hriusr.models.sr_model import RestorationModel
@@ -87,6 +88,7 @@ class GANModel(RestorationModel):
                 True if strict is None else strict,
                 path_opt.get("param_key_d") or "params",
             )
+        check_discriminator(network, self.opt, self.device)
         # never sharded: it is small, and spectral norms need whole weights
         self.net_d = parallel.wrap(network, self.device) if self.opt.get("dist") else network
         self.print_network(self.net_d)

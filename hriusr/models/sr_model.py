@@ -28,6 +28,7 @@ from hriusr.models.left_out_steps import LeftOutSteps
 from hriusr.models.log_means import LogMeans
 from hriusr.models.optimization import StepGuard, build_optimizer, clip_gradients, gradient_norm
 from hriusr.models.padding import with_padding
+from hriusr.models.patch_checks import check_losses
 from hriusr.models.precision import Precision, pick_device
 from hriusr.models.schedules import build_schedule
 from hriusr.models.selective_recompute import recompute_modules
@@ -92,6 +93,8 @@ class RestorationModel(CheckpointedModel):
             self.cri_perceptual = None
         self.named_losses = NamedLosses(train_opt.get("losses") or {}).to(self.device)
         self._check_losses()
+        named = {f"train.losses.{name}": loss for name, loss in self.named_losses.by_name().items()}
+        check_losses({"train.pixel_opt": self.cri_pix, **named}, self.opt, self.device)
         self.accumulation = train_opt.get("accumulation") or 1
         self.grad_clip_norm = train_opt.get("grad_clip_norm")
         self.guard = StepGuard(self.device, train_opt.get("spike_factor"))
@@ -111,7 +114,9 @@ class RestorationModel(CheckpointedModel):
         """Refuse a training that has nothing to minimise in its first step."""
         starts = [0 for loss in (self.cri_pix, self.cri_perceptual) if loss is not None] + self.named_losses.starts()
         if not starts:
-            raise OptionsError("train names no loss: give train.pixel_opt, train.losses or train.perceptual_opt")
+            raise OptionsError(
+                "train names no loss that compares with gt: give train.pixel_opt, train.losses or train.perceptual_opt"
+            )
         if min(starts) > 1 and not self.has_further_loss:
             raise OptionsError(
                 f"no loss is there before iteration {min(starts)}: lower start_iter of one of train.losses to 0, or "

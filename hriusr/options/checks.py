@@ -8,28 +8,10 @@ from pathlib import Path
 from hriusr.options.basicsr_form import phase_of
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.dataset_checks import check_dataset
-from hriusr.options.optimizer_checks import check_optimizer
 from hriusr.options.problems import Problems
+from hriusr.options.schedule_checks import check_schedule
 from hriusr.options.schema import Options
 from hriusr.options.spelling import did_you_mean
-from hriusr.options.train_schema import SchedulerOptions
-
-# a scheduler's type -> its keys, the needed ones first
-_SCHEDULER_KEYS = {
-    "MultiStepLR": (("milestones",), ("gamma", "restarts", "restart_weights")),
-    "MultiStepRestartLR": (("milestones",), ("gamma", "restarts", "restart_weights")),
-    "CosineAnnealingRestartLR": (("periods",), ("restart_weights", "eta_min")),
-    "CosineAnnealingLR": ((), ("T_max", "eta_min")),
-    "OneCycleLR": (
-        (),
-        ("total_steps", "pct_start", "div_factor", "final_div_factor", "anneal_strategy", "three_phase"),
-    ),
-    "LinearLR": (("end_factor",), ("start_factor", "total_iters")),
-    "PolynomialLR": ((), ("total_iters", "power")),
-    "ConstantLR": ((), ("factor", "total_iters")),
-}
-# names of the other losses, without l_
-_NAMES_IN_LOG = {"pix", "percep", "style", "aux", "g_pix", "g_percep", "g_style", "g_gan", "d_real", "d_fake"}
 
 
 def check_options(options: Options, problems: Problems, *, is_train: bool) -> None:
@@ -51,7 +33,8 @@ def check_options(options: Options, problems: Problems, *, is_train: bool) -> No
     _check_tile(options, problems)
     if is_train:
         _check_patches(options, problems)
-        _check_schedule(options, problems)
+        if options.train is not None:
+            check_schedule(options.train, problems)
 
 
 def is_used(entry: str, is_train: bool) -> bool:
@@ -243,58 +226,6 @@ def _check_progressive(options: Options, dataset: DatasetOptions, problems: Prob
                 path,
                 f"datasets.train.progressive: gt_size (={stage.gt_size}) is no multiple of scale (={options.scale})",
             )
-
-
-def _check_schedule(options: Options, problems: Problems) -> None:
-    train = options.train
-    if train is None:
-        return
-    for name in set(train.losses or {}) & _NAMES_IN_LOG:
-        problems.error(("train", "losses", name), f"train.losses.{name}: l_{name} is in the log already; rename it")
-    if train.pixel_opt is None and train.perceptual_opt is None and not train.losses:
-        problems.error(("train",), "train has no loss: give pixel_opt, for example {type: L1Loss}")
-    _check_scheduler(train.scheduler, train.total_iter, problems)
-    check_optimizer(train, problems)
-    if train.warmup_iter > train.total_iter:
-        problems.error(
-            ("train", "warmup_iter"),
-            f"train.warmup_iter (={train.warmup_iter}) is more than total_iter (={train.total_iter})",
-        )
-
-
-def _check_scheduler(scheduler: SchedulerOptions, total_iter: int, problems: Problems) -> None:
-    path = ("train", "scheduler")
-    needed, optional = _SCHEDULER_KEYS[scheduler.type]
-    for key in needed:
-        if getattr(scheduler, key) in (None, []):
-            state = "is missing" if getattr(scheduler, key) is None else "is empty"
-            problems.error((*path, key), f"train.scheduler.{key} {state}: {scheduler.type} needs it")
-    for key in scheduler.model_fields_set - {"type", *needed, *optional}:
-        if getattr(scheduler, key) is not None:
-            problems.error((*path, key), f"train.scheduler.{key} is no option of {scheduler.type}")
-    milestones = scheduler.milestones or []
-    if sorted(milestones) != milestones:
-        problems.warn((*path, "milestones"), f"train.scheduler.milestones (={milestones}) do not ascend")
-    if milestones and max(milestones) >= total_iter:
-        problems.warn(
-            (*path, "milestones"),
-            f"train.scheduler.milestones (={milestones}) reach beyond train.total_iter (={total_iter})",
-        )
-    if scheduler.type == "CosineAnnealingRestartLR" and scheduler.periods and sum(scheduler.periods) < total_iter:
-        problems.error(
-            (*path, "periods"),
-            f"train.scheduler.periods (={scheduler.periods}) cover {sum(scheduler.periods)} of "
-            f"train.total_iter (={total_iter}) iterations",
-        )
-    # BasicSR's defaults: one restart, at iteration 0
-    counted_key = "periods" if scheduler.type == "CosineAnnealingRestartLR" else "restarts"
-    counted = getattr(scheduler, counted_key) or [0]
-    if scheduler.restart_weights is not None and len(scheduler.restart_weights) != len(counted):
-        problems.error(
-            (*path, "restart_weights"),
-            f"train.scheduler.restart_weights (={scheduler.restart_weights}) needs one weight for each of the "
-            f"{len(counted)} {counted_key}",
-        )
 
 
 def _user_path(text: str) -> Path:

@@ -142,6 +142,12 @@ def check_components(options: Options, problems: Problems, components: Component
             # the pictures themselves are the first arguments, img and img2
             path = ("val", "metrics", label)
             _check_component(metric, path, "metric", components, problems, skip=("img", "img2"))
+            order = (metric.model_extra or {}).get("input_order", "HWC")
+            if order != "HWC":
+                problems.error(
+                    (*path, "input_order"),
+                    f"val.metrics.{label}.input_order (={order}) must be HWC, or left out: pictures come so",
+                )
 
 
 def _check_losses(train: TrainOptions, components: Components, problems: Problems) -> None:

@@ -1,7 +1,7 @@
 """Which keys each optimiser takes, and what of training cannot go with it."""
 
 from hriusr.options.problems import Problems
-from hriusr.options.train_schema import TrainOptions
+from hriusr.options.train_schema import OptimizerOptions, TrainOptions
 
 # keys beside type, lr, no_decay_norm_bias and lr_mult; a test compares them with the constructors
 OPTIMIZER_KEYS = {
@@ -23,34 +23,18 @@ _OF_ALL = {"type", "lr", "no_decay_norm_bias", "lr_mult"}
 
 
 def check_optimizer(train: TrainOptions, problems: Problems) -> None:
-    """Check optim_g's keys against its type, and what goes with it.
+    """Check the keys of optim_g and optim_d against their types, and what goes with them.
 
     Args:
         train: validated options.
         problems: where to note what is wrong.
     """
-    optimizer, path = train.optim_g, ("train", "optim_g")
-    taken = OPTIMIZER_KEYS[optimizer.type]
-    for key in sorted(optimizer.model_fields_set - {*taken, *_OF_ALL}):
-        if getattr(optimizer, key) is not None:
-            problems.error(
-                (*path, key), f"train.optim_g.{key} is no option of {optimizer.type}; it takes {', '.join(taken)}"
-            )
-    num_betas = 3 if optimizer.type == "Adan" else 2
-    if optimizer.betas is not None and len(optimizer.betas) != num_betas:
-        problems.error(
-            (*path, "betas"), f"train.optim_g.betas (={optimizer.betas}): {optimizer.type} takes {num_betas} numbers"
-        )
-    if optimizer.no_decay_norm_bias and not optimizer.weight_decay and optimizer.type != "AdamW":
-        problems.warn(
-            (*path, "no_decay_norm_bias"), "train.optim_g.no_decay_norm_bias has no effect without weight_decay"
-        )
-    for key in ("optim_g", "optim_d"):
-        each = getattr(train, key)
-        if each is not None and each.fused and each.foreach:
-            problems.error(("train", key, "foreach"), f"train.{key}: fused and foreach exclude each other")
-    if optimizer.type == "AdamWScheduleFree":
-        _check_schedule_free(train, problems)
+    for name in ("optim_g", "optim_d"):
+        optimizer = getattr(train, name)
+        if optimizer is not None:
+            _check_keys(optimizer, name, problems)
+            if optimizer.type == "AdamWScheduleFree":
+                _check_schedule_free(train, name, problems)
     if not train.ema_decay and (train.ema_start or train.ema_warmup):
         key = "ema_start" if train.ema_start else "ema_warmup"
         problems.warn(("train", key), f"train.{key} has no effect: train.ema_decay is 0")
@@ -60,16 +44,37 @@ def check_optimizer(train: TrainOptions, problems: Problems) -> None:
         )
 
 
-def _check_schedule_free(train: TrainOptions, problems: Problems) -> None:
-    if train.ema_decay:
+def _check_keys(optimizer: OptimizerOptions, name: str, problems: Problems) -> None:
+    path, taken = ("train", name), OPTIMIZER_KEYS[optimizer.type]
+    for key in sorted(optimizer.model_fields_set - {*taken, *_OF_ALL}):
+        if getattr(optimizer, key) is not None:
+            problems.error(
+                (*path, key), f"train.{name}.{key} is no option of {optimizer.type}; it takes {', '.join(taken)}"
+            )
+    num_betas = 3 if optimizer.type == "Adan" else 2
+    if optimizer.betas is not None and len(optimizer.betas) != num_betas:
+        problems.error(
+            (*path, "betas"), f"train.{name}.betas (={optimizer.betas}): {optimizer.type} takes {num_betas} numbers"
+        )
+    if optimizer.no_decay_norm_bias and not optimizer.weight_decay and optimizer.type != "AdamW":
+        problems.warn(
+            (*path, "no_decay_norm_bias"), f"train.{name}.no_decay_norm_bias has no effect without weight_decay"
+        )
+    if optimizer.fused and optimizer.foreach:
+        problems.error((*path, "foreach"), f"train.{name}: fused and foreach exclude each other")
+
+
+def _check_schedule_free(train: TrainOptions, name: str, problems: Problems) -> None:
+    optimizer = getattr(train, name)
+    if train.ema_decay and name == "optim_g":
         problems.error(
             ("train", "ema_decay"),
             f"train.ema_decay (={train.ema_decay}): AdamWScheduleFree averages the weights itself; set it to 0",
         )
-    if train.optim_g.betas and not train.optim_g.betas[0]:
+    if optimizer.betas and not optimizer.betas[0]:
         problems.error(
-            ("train", "optim_g", "betas"),
-            f"train.optim_g.betas (={train.optim_g.betas}): AdamWScheduleFree needs a first one above 0, as 0.9",
+            ("train", name, "betas"),
+            f"train.{name}.betas (={optimizer.betas}): AdamWScheduleFree needs a first one above 0, as 0.9",
         )
     if train.scheduler.type != "ConstantLR":
         problems.warn(

@@ -16,6 +16,8 @@ from hriusr.options.run_context import RunContext
 from hriusr.options.section import NaturalNumber, PositiveInteger, Section, as_integer
 from hriusr.options.train_schema import TrainOptions
 
+_LONGEST_NAME = 180  # bytes of a run's name, with which names of files and of older runs begin; 255 is a disk's limit
+
 
 class NetworkOptions(Section):
     """The network; every key but `type` goes to its constructor and is checked against its signature."""
@@ -180,6 +182,8 @@ class Options(DegradationOptions):
     def _name_is_a_folder_name(cls, name: str) -> str:
         if not name.strip() or name in (".", "..") or set(name) & set('/\\:*?"<>|\0'):
             raise ValueError('it names a folder: no / \\ : * ? " < > | and not empty')
+        if len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(f"it names files too: at most {_LONGEST_NAME} bytes (now {len(name.encode())})")
         return name
 
     @field_validator("num_gpu", mode="before")

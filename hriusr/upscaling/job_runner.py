@@ -2,13 +2,13 @@
 
 import copy
 import logging
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hriusr.atomic_file import check_writable
 from hriusr.errors import DataError, HriusrError, ToldByAnotherError
 from hriusr.pictures.encoder import encode_picture
 from hriusr.pictures.formats import check_target, format_of
@@ -84,7 +84,7 @@ class JobRunner:
                 return f"{job.target} exists: give --overwrite (overwrite=True), or remove it"
         except OSError as error:
             raise DataError(f"cannot write {job.target} ({error.strerror}): choose another output") from None
-        _check_writable(job.target)
+        check_writable(job.target)
         return ""
 
     def _run_video(self, job: Job, progress: FractionDone | None) -> dict[str, Any]:
@@ -173,13 +173,3 @@ def unfinished_notes(job: Job) -> tuple[str, ...]:
     folder = scratch_folder(job.target)
     is_kept = holds_finished_rows(folder)
     return (f"finished rows are kept in {folder}: the same command goes on from there",) if is_kept else ()
-
-
-def _check_writable(target: Path) -> None:
-    """Find a read-only folder before minutes of computing, not after."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make the folder {target.parent} ({error.strerror}): choose another output") from None
-    if not os.access(target.parent, os.W_OK):
-        raise DataError(f"the folder {target.parent} is read-only: choose another output")

@@ -214,3 +214,8 @@ def test_gpu_agrees_with_cpu(picture):
 def test_input_takes_the_networks_type(picture):
     assert network_input(Convolutions().double(), picture).dtype == torch.float64
     assert network_input(Convolutions(), picture).dtype == torch.float32
+
+
+def test_window_larger_than_the_result_names_one_that_fits():
+    with pytest.raises(DataError, match=r"16 pixels does not fit the result of 12x10: take --size 9 or less"):
+        box_around(Window(-2, -3, 16), (5, 6), scale=2, crop=None, alignment=1)

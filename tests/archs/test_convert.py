@@ -10,6 +10,7 @@ from hriusr.archs.original_buffers import overlap_index, with_original_buffers
 from hriusr.archs.registry import build_network, complete_network_opt
 from hriusr.archs.variants import VARIANTS
 from hriusr.archs.weights import load_weights, network_from_weights, read_weights_file, save_weights
+from hriusr.checked_file import write_checked
 from hriusr.errors import HriusrError, OptionsError, WeightsError
 from tests.archs.spandrel_networks import randomise, spandrel_class
 
@@ -196,3 +197,11 @@ def test_old_esrgan_is_named_and_refused(tmp_path):
     torch.save({"params_ema": state}, tmp_path / "esrgan.pth")
     with pytest.raises(WeightsError, match=r"seems to be of RRDBNet \(ESRGAN, Real-ESRGAN\)"):
         convert_weights(tmp_path / "esrgan.pth", tmp_path / "out.safetensors")
+
+
+def test_written_over_what_a_list_of_checksums_knows(tmp_path):
+    source, target = tmp_path / "a.safetensors", tmp_path / "models" / "net_g_latest.pth"
+    network = save_random(source, TINY["SwinIR"])
+    write_checked(target, b"another")
+    convert_weights(source, target, overwrite=True)
+    assert_equal_outputs(network, network_from_weights(target))

@@ -12,7 +12,7 @@ from torch import nn
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.variants import VARIANTS
-from hriusr.archs.weights import save_weights
+from hriusr.archs.weights import load_weights, save_weights
 from hriusr.errors import HriusrError, OptionsError, WeightsError
 from hriusr.exporting import check, export
 from hriusr.exporting.capture import exporting_branches
@@ -210,3 +210,34 @@ def test_endings_and_existing_files_are_respected(tmp_path, weights):
         export_network(weights, tmp_path / "net.pt", to="torchscript")
     with pytest.raises(OptionsError, match="name a weights file"):
         export_network(SMALLEST, tmp_path / "net.safetensors", to="safetensors")
+
+
+@pytest.mark.parametrize("to", ["torchscript", "torch-export"])
+def test_exported_network_given_as_weights_is_told_from_a_damaged_file(tmp_path, weights, to):
+    target = tmp_path / f"net{export.ENDINGS[to]}"
+    export_network(weights, target, to=to, check=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(WeightsError, match="is an exported network, not a weights file"):
+            load_weights(target)
+
+
+def test_opset_that_the_exporter_cannot_make_is_refused(tmp_path, weights, capfd):
+    newest = onnx.defs.onnx_opset_version()
+    with pytest.raises(OptionsError, match=rf"opset \(={newest}\) is more than torch's exporter can make.*take \d\d"):
+        export_network(weights, tmp_path / "net.onnx", to="onnx", opset=newest, check=False)
+    assert not (tmp_path / "net.onnx").exists()
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_network_that_enlarges_nothing_is_refused(tmp_path):
+    discriminator = {"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}
+    with pytest.raises(OptionsError, match="VGGStyleDiscriminator does not turn pictures into larger ones"):
+        export_network(discriminator, tmp_path / "net.pt", to="torchscript")
+
+
+def test_folder_that_cannot_be_made_is_found_before_the_work(tmp_path, weights, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(export, "_build", None)
+    with pytest.raises(HriusrError, match="cannot make the folder"):
+        export_network(weights, tmp_path / "file" / "net.pt", to="torchscript")

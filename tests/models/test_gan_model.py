@@ -239,3 +239,34 @@ def test_discriminator_of_other_channels_is_refused(gan_opt, batches):
     model = make_model(gan_opt(network_d__num_in_ch=1))
     with pytest.raises(OptionsError, match=r"pictures have 3 channels, network_d.num_in_ch is 1"):
         train(model, batches[:1])
+
+
+@pytest.mark.parametrize(
+    ("network_d", "train_set", "side"),
+    [
+        ({"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}, {"gt_size": 32}, 32),
+        (
+            {"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4},
+            {"gt_size": 128, "progressive": [{"iter": 3, "gt_size": 64}]},
+            64,
+        ),
+        ({"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 4}, {"gt_size": 4}, 4),
+    ],
+    ids=["first", "later", "smallest"],
+)
+def test_patches_that_the_discriminator_does_not_take_are_refused_before_the_first_step(
+    gan_opt, network_d, train_set, side
+):
+    opt = gan_opt(network_d=network_d)
+    opt["datasets"] = {"train": train_set}
+    with pytest.raises(OptionsError, match=rf"{network_d['type']} does not take patches of {side}x{side}"):
+        GANModel(opt)
+
+
+def test_asking_the_discriminator_leaves_it_as_it_was(gan_opt):
+    asked, other = gan_opt(), gan_opt()
+    asked["datasets"] = {"train": {"gt_size": 32}}
+    models = [make_model(opt) for opt in (asked, other)]
+    for value, expected in zip(*(model.net_d.state_dict().values() for model in models), strict=True):
+        assert torch.equal(value, expected)
+    assert models[0].net_d.training

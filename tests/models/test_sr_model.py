@@ -314,3 +314,13 @@ def test_training_whose_only_loss_has_no_weights_is_refused(model_opt, monkeypat
     missing = {"p": {"type": "PerceptualLoss", "layer_weights": {"conv5_4": 1}, "required": False}}
     with pytest.raises(OptionsError, match="train names no loss"):
         RestorationModel(model_opt(train__pixel_opt=None, train__losses=missing))
+
+
+def test_patches_too_small_for_a_loss_are_refused_before_the_first_step(model_opt):
+    opt = model_opt(train__losses={"a": {"type": "MSSSIMLoss", "levels": 3}})
+    for sizes in ({"gt_size": 32}, {"gt_size": 64, "progressive": [{"iter": 2, "gt_size": 40}]}):
+        opt["datasets"] = {"train": sizes}
+        with pytest.raises(OptionsError, match="MSSSIMLoss needs patches of at least 41 pixels"):
+            RestorationModel(opt)
+    opt["datasets"] = {"train": {"gt_size": 48}}
+    RestorationModel(opt)
