@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from hriusr.blocks.attention_core import attend
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
-from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.residual import add_branch
@@ -89,7 +88,6 @@ class OCAB(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath()  # HAT drops none here
 
     def relative_bias(self) -> Tensor:
         """Return the bias of every pair of query and key, (h, P, N).
@@ -123,4 +121,4 @@ class OCAB(nn.Module):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape; H and W are multiples of window_size."""
         x_BHWC = x_BHWC + self.attention(self.norm1(x_BHWC))
-        return add_branch(x_BHWC, self.mlp, self.norm2, self.drop_path)
+        return add_branch(x_BHWC, self.mlp, self.norm2)

@@ -43,7 +43,12 @@ class Residual(NamedTuple):
 
 
 def add_branch(
-    x_BHWC: Tensor, branch: nn.Module, norm: nn.Module, drop_path: DropPath, *, is_norm_last: bool = False
+    x_BHWC: Tensor,
+    branch: nn.Module,
+    norm: nn.Module,
+    drop_path: DropPath | None = None,
+    *,
+    is_norm_last: bool = False,
 ) -> Tensor:
     """Return x + branch(norm(x)), or x + norm(branch(x)).
 
@@ -52,12 +57,15 @@ def add_branch(
         branch: (B, H, W, C) -> (B, H, W, C). One whose takes_residual is true is called with a Residual where that is
             faster, and returns the sum.
         norm: over (B, H, W, C).
-        drop_path: skips the branch for some samples in training.
+        drop_path: skips the branch for some samples in training; None for none.
         is_norm_last: see Residual.
     """
     residual = Residual(norm, is_norm_last)
-    by_position = isinstance(norm, nn.LayerNorm) and not drop_path.drops
-    if by_position and computes_in_place(x_BHWC) and getattr(branch, "takes_residual", False):
+    drops = drop_path is not None and drop_path.drops
+    is_by_position = isinstance(norm, nn.LayerNorm) and not drops
+    if is_by_position and computes_in_place(x_BHWC) and getattr(branch, "takes_residual", False):
         return branch(x_BHWC, residual=residual)
     y_BHWC = branch(residual.before(x_BHWC))
-    return x_BHWC + drop_path(norm(y_BHWC) if is_norm_last else y_BHWC)
+    if drops:
+        return x_BHWC + drop_path(norm(y_BHWC) if is_norm_last else y_BHWC)
+    return residual.after(y_BHWC, x_BHWC)

@@ -1,6 +1,7 @@
 """Applying a function to the windows of maps: to all at once, or to a few at a time in place.
 
-Shapes: B batch, C channels, H W pixels, M windows of the batch (by image, then row-major), N cells of a window.
+Shapes: B batch, C channels, H W pixels, M windows of the batch (by image, then row-major), N cells of a window, P those
+of its result, Y X windows down and across, y x cells of a window.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def map_windows(
             row-major; while a graph is compiled or exported they have no numbers.
         residual: what to do around the function, on the same cells; None for nothing.
         target_size: (height, width) of the windows of P cells that it returns; None for window_size.
-        windows_at_once: about how many windows one call gets; None for all. Only without gradients.
+        windows_at_once: how many windows one call gets at most; None for all. Only without gradients.
 
     Returns:
         y_BHWC, with each window's result in its place.

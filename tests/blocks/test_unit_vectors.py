@@ -30,6 +30,18 @@ def test_equals_normalize_with_its_gradients(dtype):
         assert (ours - reference).norm() <= (1e-6 if dtype == torch.float32 else 4e-3) * reference.norm()
 
 
+@pytest.mark.parametrize("head_dim", [3, 23, 24])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_without_gradients_they_are_the_same(dtype, head_dim):
+    x_MNC = (torch.randn(3, 5, 4 * head_dim) * 1e4).to(dtype)
+    lengths_h1 = torch.rand(4, 1).add(1)
+    with torch.no_grad(), torch.autocast("cpu", enabled=dtype == torch.bfloat16):
+        y_MNC = with_lengths(x_MNC, lengths_h1)
+    expected = normalized(x_MNC, lengths_h1)
+    assert y_MNC.dtype == expected.dtype
+    assert (y_MNC - expected).norm() <= (1e-6 if dtype == torch.float32 else 4e-3) * expected.norm()
+
+
 def test_gradients_in_float64():
     x_MNC = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
     lengths_h1 = torch.rand(2, 1, dtype=torch.float64, requires_grad=True)
