@@ -1,8 +1,7 @@
 """Residual branches: x + branch(norm(x)), or x + norm(branch(x)) as in Swin V2 (arXiv:2111.09883, sec. 3.2).
 
 On a CPU without gradients attention and feed-forward parts go by a few windows or rows at a time, which then stay in
-the cache. Norm and sum look at one position only, so such a branch does them on the way (3 to 4 times as fast as on
-the whole map).
+the cache. Norm and sum look at one position only, so such a branch does them on the way.
 """
 
 from collections.abc import Callable
