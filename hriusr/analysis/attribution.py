@@ -161,7 +161,7 @@ def box_around(window: Window, shape: tuple[int, int], *, scale: int, crop: int 
     if size >= min(width, height) * scale:
         raise DataError(
             f"a window of {size} pixels does not fit the result of {width * scale}x{height * scale}: "
-            f"take --size {min(width, height) * scale - 1} or less"
+            f"take --size {min(width, height) * scale - 1} or less, or such a SIZE in --window"
         )
     if left < 0 or top < 0 or size < 1 or left + size >= width * scale or top + size >= height * scale:
         raise DataError(

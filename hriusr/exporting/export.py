@@ -78,6 +78,7 @@ def export_network(
     Raises:
         OptionsError: an option is out of range or does not go with the format.
         WeightsError: the source cannot be read or understood, or the target exists.
+        DataError: the folder of the target cannot be made or written.
         HriusrError: results differ by more than check.TOLERANCES, or a package is missing.
     """
     target = Path(target)
