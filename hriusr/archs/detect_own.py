@@ -140,7 +140,7 @@ def _hriusr_attention(found: Detection, state: Mapping[str, Tensor], first: str,
         "shares_projections": shares_projections,
         "similarity": "cosine" if f"{first}.attention.logit_scale" in state else "product",
         "terms": terms,
-        "tables": "full" if any(name.endswith(("involution_table", "imprinting_table")) for name in state) else "axial",
+        "tables": _tables(state),
     }
     can_overlap = f"{closing}.attention.project_in.weight" in state  # a wide block shares its projections
     if first == closing and can_overlap and not (shares_projections or f"{first}.cab_scale" in state):
@@ -153,6 +153,13 @@ def _hriusr_attention(found: Detection, state: Mapping[str, Tensor], first: str,
     overlap_terms = _terms(state, closing)
     arguments["overlap_terms"] = None if overlap_terms == terms else overlap_terms
     return True
+
+
+def _tables(state: Mapping[str, Tensor]) -> str:
+    if any(name.endswith(("involution_table", "imprinting_table")) for name in state):
+        return "full"
+    by_row = [name for name in state if name.endswith("involution_rows")]
+    return "crossed" if any(name.replace("_rows", "_columns") not in state for name in by_row) else "axial"
 
 
 def _wide_window_size(state: Mapping[str, Tensor], window_size: int) -> int:

@@ -72,7 +72,8 @@ class HRIUSR(ResidualNetwork):
             shares_projections: HRIU's terms share one query and one key (blocks/shared_hriu.py).
             similarity: how they are compared: "product", or "cosine" with a gain a head (with shares_projections).
             terms: letters of HRIU's score: a attention, n involution, m imprinting.
-            tables: relative tables, "axial" or "full".
+            tables: relative tables: "axial"; "crossed", cheaper, with rows for involution and columns for imprinting;
+                "full", by pairs of both.
             renorm: "softmax" or "l2"; overlapping blocks always have softmax.
             ffn: feed-forward parts: "plain", "gated" (one half of the hidden channels gates the other), or "none": the
                 convolutions that close a group do their work.

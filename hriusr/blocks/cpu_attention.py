@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hriusr.blocks.cpu_attention_plan import PARTS, TERMS, AttentionPlan, RelativeTables
-from hriusr.blocks.relative import RelativeTerm, one_hot_cells
+from hriusr.blocks.relative import RelativeTerm
 
 _ALIGNMENT, _FEWEST = 8, 16  # columns of a product in float32: a multiple, and no fewer
 _SUMS = (1e-12, 1e12)  # of exponentials: far from where they would lose digits
@@ -55,9 +55,8 @@ class WindowBuffers:
         """
         self.plan, self.like, self.num_windows = plan, like, num_windows
         self.num_shared = plan.head_dim if "q1" in plan.where else 0  # channels of q1 and k1
-        self.involution_term = RelativeTerm(plan.rows, plan.columns, is_imprinting=False)
-        self.imprinting_term = RelativeTerm(plan.rows, plan.columns, is_imprinting=True)
-        self.terms = {1: self.involution_term, 2: self.imprinting_term}
+        self.terms = plan.terms
+        self.involution_term, self.imprinting_term = plan.terms[1], plan.terms[2]
 
     def new(self, *shape: int) -> Tensor:
         """Return zeros (B, *shape)."""
@@ -82,21 +81,21 @@ class WindowBuffers:
             num_cells: N or P.
             relative: terms in order, and whether their channels are the one-hots that the other side needs.
         """
-        num_used = self.num_shared + sum(sum(term.readers) for term, _ in relative)
+        num_used = self.num_shared + sum(sum(term.channels) for term, _ in relative)
         if num_used == 0:
             return None
         vectors_BNc = self.new(num_cells, aligned(num_used, self.like.dtype))
         first = self.num_shared
         for term, is_one_hot in relative:
-            end = first + sum(term.readers)
+            end = first + sum(term.channels)
             if is_one_hot:
-                vectors_BNc[..., first:end] = one_hot_cells(*term.readers).to(vectors_BNc.dtype)
+                vectors_BNc[..., first:end] = term.one_hots().to(vectors_BNc.dtype)
             first = end
         shared = self.cells_first(vectors_BNc) if self.num_shared else None
         return LongVectors(vectors_BNc, vectors_BNc[..., :num_used], shared)
 
-    def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm, behind: int = 0) -> tuple[Tensor, Tensor]:
-        """View a term's channels: (h, m, y, x, rows) and (h, m, y, x, columns).
+    def relative_channels(self, vectors_BNc: Tensor, term: RelativeTerm, behind: int = 0) -> Sequence[Tensor]:
+        """View a term's channels: (h, m, y, x, rows) and (h, m, y, x, columns), or one of them.
 
         Args:
             vectors_BNc: queries or keys with channels.
@@ -104,10 +103,9 @@ class WindowBuffers:
             behind: channels of another term between q1 or k1 and these.
         """
         cells_hmyxc = self.by_window(vectors_BNc).unflatten(2, term.cells)[..., self.num_shared + behind :]
-        rows, columns = term.readers
-        return cells_hmyxc[..., :rows], cells_hmyxc[..., rows : rows + columns]
+        return cells_hmyxc[..., : sum(term.channels)].split(term.channels, -1)
 
-    def product(self, term: RelativeTerm, table_hdT: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def product(self, term: RelativeTerm, table_hdT: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return room for products of cells and a table (h, S, T), and what a term's readers read of it."""
         product_BNT = self.new(term.cells[0] * term.cells[1], table_hdT.shape[2])
         product_hmyxT = self.by_window(product_BNT).unflatten(2, term.cells)
@@ -178,16 +176,18 @@ class _Frame(WindowBuffers):
         if has_imprinting:
             self.imprinting_product, views = self.product(self.imprinting_term, tables.imprinting)
             if self.imprints_by_channels:
-                behind = sum(self.involution_term.readers) * has_involution
+                behind = sum(self.involution_term.channels) * has_involution
                 places = self.relative_channels(self.key.vectors_BNc, self.imprinting_term, behind)
                 self.imprinted = list(zip(places, views, strict=True))
             else:  # what imprinting adds for each target row, and each target column
-                self.row_hmpN, self.column_hmpN = (
-                    self.by_window(self.empty(view_hmyxp.shape[4], plan.num_sources)) for view_hmyxp in views
-                )
+                rows_of_scores = [self.by_window(self.empty(view.shape[4], plan.num_sources)) for view in views]
                 self.imprinted = [
                     (to_hmpN.unflatten(3, self.imprinting_term.cells), view_hmyxp.permute(0, 1, 4, 2, 3))
-                    for to_hmpN, view_hmyxp in zip((self.row_hmpN, self.column_hmpN), views, strict=True)
+                    for to_hmpN, view_hmyxp in zip(rows_of_scores, views, strict=True)
+                ]
+                self.addends_hmyxN = [
+                    rows_hmpN.unsqueeze(3 - axis)
+                    for axis, rows_hmpN in zip(self.imprinting_term.axes, rows_of_scores, strict=True)
                 ]
 
     @cached_property
@@ -265,8 +265,10 @@ class WindowScorer:
             scores_hmPN.copy_(self.bias_h1PN)
         else:
             scores_hmyxN = scores_hmPN.unflatten(2, frame.imprinting_term.readers)
-            torch.add(self.bias_h1yxN, frame.row_hmpN.unsqueeze(3), out=scores_hmyxN)
-            scores_hmyxN += frame.column_hmpN.unsqueeze(2)
+            first_hmyxN, *others = frame.addends_hmyxN
+            torch.add(self.bias_h1yxN, first_hmyxN, out=scores_hmyxN)
+            for other_hmyxN in others:
+                scores_hmyxN += other_hmyxN
         if frame.key is not None:
             if frame.num_shared:
                 frame.query.shared_mNhd.copy_(parts["q1"])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hriusr.blocks.relative import AxisGeometry
+from hriusr.blocks.relative import AxisGeometry, RelativeTerm, relative_terms
 
 _CHUNK_BYTES = 3 << 19  # scores computed at a time: they stay near a core
 
@@ -28,6 +28,7 @@ class AttentionPlan:
         rows: geometry along the vertical axis.
         columns: geometry along the horizontal axis.
         scale: what q1.k1 is multiplied by; tables come scaled.
+        is_crossed: axial tables of involution are of rows alone, those of imprinting of columns.
     """
 
     parts: tuple[tuple[str, ...], ...]
@@ -36,6 +37,12 @@ class AttentionPlan:
     rows: AxisGeometry
     columns: AxisGeometry
     scale: float
+    is_crossed: bool = False
+
+    @cached_property
+    def terms(self) -> dict[int, RelativeTerm]:
+        """Return involution and imprinting by their numbers."""
+        return dict(zip(TERMS, relative_terms(self.rows, self.columns, is_crossed=self.is_crossed), strict=True))
 
     @property
     def num_targets(self) -> int:

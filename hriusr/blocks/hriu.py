@@ -74,7 +74,7 @@ class HRIU(nn.Module):
             out_dim: channels out; None for dim.
             head_dim: channels of a head; None for dim / num_heads.
             terms: letters of the score, out of "anm"; None for all, or "m" when the windows differ.
-            tables: "axial" (cheap) or "full" relative tables.
+            tables: relative tables, see blocks/relative_scores.py: "axial", "crossed" (the cheapest) or "full".
             renorm: "softmax", or "l2" (signed weights t / (||t|| + 1)).
             shift_size: source pixels that windows are moved down and right by; what the target moves must be whole.
             dropout: share of keys left out at random, a window and step, in training.
@@ -108,7 +108,9 @@ class HRIU(nn.Module):
         if with_memory:
             self.memory_scores = RelativeScores(num_heads, self.head_dim, *axes, self.terms, tables)
             self.parts += [f"memory_{name}" for name in query_parts]
-        self.plan = AttentionPlan((tuple(self.parts),), num_heads, self.head_dim, *axes, self.scores.scale)
+        self.plan = AttentionPlan(
+            (tuple(self.parts),), num_heads, self.head_dim, *axes, self.scores.scale, self.scores.is_crossed
+        )
         inner_dim = num_heads * self.head_dim
         self.project_in = nn.Linear(dim, inner_dim * len(self.parts))
         self.project_out = nn.Linear(inner_dim, dim if out_dim is None else out_dim)

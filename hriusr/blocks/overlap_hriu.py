@@ -40,7 +40,7 @@ class OverlapHRIU(nn.Module):
             window_size: side of a target window, pixels.
             overlap_ratio: how much larger source windows are, in parts of window_size.
             terms: letters of the score, out of "anm".
-            tables: "axial" or "full" relative tables.
+            tables: relative tables, see blocks/relative_scores.py: "axial", "crossed" (the cheapest) or "full".
         """
         super().__init__()
         if dim % num_heads:
@@ -54,7 +54,9 @@ class OverlapHRIU(nn.Module):
         self.query_parts = ["q1"] * ("a" in terms) + ["q2"] * ("n" in terms)
         self.key_parts = ["k1"] * ("a" in terms) + ["k3"] * ("m" in terms) + ["value"]
         parts = tuple(tuple(names) for names in (self.query_parts, self.key_parts) if names)
-        self.plan = AttentionPlan(parts, num_heads, dim // num_heads, axis, axis, self.scores.scale)
+        self.plan = AttentionPlan(
+            parts, num_heads, dim // num_heads, axis, axis, self.scores.scale, self.scores.is_crossed
+        )
         self.project_in = nn.Linear(dim, dim * (len(self.query_parts) + len(self.key_parts)))
         self.project_out = nn.Linear(dim, dim)
 

@@ -6,6 +6,7 @@ Equal sides give Swin's o - i + w - 1 (arXiv:2103.14030). A source window that o
 keeps the target's pixel pitch: u = e = 1, T = w + p - 1.
 
 An axial term multiplies each cell's vector by all entries first; what a pair reads of the products is a view, too.
+Tables of two terms are crossed where involution knows the offset of rows alone, and imprinting that of columns.
 
 A pair table is read as a sliding window over the flipped table: a view of the live parameter, so that its gradient
 needs no scatter and no index can go stale.
@@ -14,6 +15,7 @@ needs no scatter and no index can go stale.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -103,11 +105,13 @@ class RelativeTerm:
         rows: geometry of the vertical axis.
         columns: geometry of the horizontal axis.
         is_imprinting: the products are those of source cells, and read by targets; else the other way round.
+        axes: which the term's axial tables are of: 0 rows, 1 columns.
     """
 
     rows: AxisGeometry
     columns: AxisGeometry
     is_imprinting: bool
+    axes: tuple[int, ...] = (0, 1)
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -119,7 +123,18 @@ class RelativeTerm:
         """Rows and columns of the cells at the other end of a pair."""
         return self._cells(not self.is_imprinting)
 
-    def axial_views(self, product_hMyxT: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def channels(self) -> list[int]:
+        """Channels that the term puts behind queries and keys, for each of its axes."""
+        return [self.readers[axis] for axis in self.axes]
+
+    def one_hots(self) -> Tensor:
+        """Return (readers, channels): a one-hot of each reader's row, then of its column."""
+        places = torch.meshgrid(*(torch.arange(side) for side in self.readers), indexing="ij")
+        one_hots = [F.one_hot(places[axis].flatten(), self.readers[axis]) for axis in self.axes]
+        return torch.cat(one_hots, 1).float()
+
+    def axial_views(self, product_hMyxT: Tensor) -> list[Tensor]:
         """Read products as pairs do, without copying.
 
         Args:
@@ -127,12 +142,12 @@ class RelativeTerm:
                 storage (whose offset a compiler could not ask for).
 
         Returns:
-            (h, M, y, x, rows) and (h, M, y, x, columns): what a cell has for each row and column of readers. The
-            entries of the table lie so that they grow with the reader: see RelativeScores.prepare.
+            (h, M, y, x, rows) and (h, M, y, x, columns), or one of them: what a cell has for each row and column of
+            readers. The entries of the table lie so that they grow with the reader: see RelativeScores.prepare.
         """
         views = []
         start = 0
-        for dim, axis in ((2, self.rows), (3, self.columns)):
+        for dim, axis in ((2 + number, (self.rows, self.columns)[number]) for number in self.axes):
             # The last cell starts at entry 0, the one before it `step` entries later
             step, stride = axis.target_stride, axis.source_stride
             if self.is_imprinting:
@@ -149,7 +164,7 @@ class RelativeTerm:
             sizes = [*product_hMyxT.shape[:-1], self.readers[dim - 2]]
             views.append(product_hMyxT.as_strided(sizes, strides, offset))
             start += axis.table_size
-        return views[0], views[1]
+        return views
 
     def full_view(self, product_hxMyTx: Tensor) -> Tensor:
         """Read products with a full table as pairs do, without copying.
@@ -174,6 +189,17 @@ class RelativeTerm:
         return (self.rows.source, self.columns.source) if of_sources else (self.rows.target, self.columns.target)
 
 
+def relative_terms(
+    rows: AxisGeometry, columns: AxisGeometry, *, is_crossed: bool = False
+) -> tuple[RelativeTerm, RelativeTerm]:
+    """Return involution and imprinting between the same cells."""
+    involution_axes, imprinting_axes = ((0,), (1,)) if is_crossed else ((0, 1), (0, 1))
+    return (
+        RelativeTerm(rows, columns, is_imprinting=False, axes=involution_axes),
+        RelativeTerm(rows, columns, is_imprinting=True, axes=imprinting_axes),
+    )
+
+
 def _slide_by_reshaping(product_hMyxT: Tensor, dim: int, step: int, stride: int, length: int) -> Tensor:
     """Read one axis as RelativeTerm.axial_views does, for a format that knows no strides.
 
@@ -187,12 +213,3 @@ def _slide_by_reshaping(product_hMyxT: Tensor, dim: int, step: int, stride: int,
         x = x.flatten(3)[..., start : start + num_cells * row_length].unflatten(3, (num_cells, row_length))
     x = x[..., : stride * (length - 1) + 1 : stride]
     return x.transpose(2, 3) if dim == 2 else x
-
-
-def one_hot_cells(height: int, width: int) -> Tensor:
-    """Return (height*width, height + width): one-hot of each cell's row, then of its column."""
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    cells = torch.zeros(height * width, height + width)
-    cells[torch.arange(height * width), row.flatten()] = 1
-    cells[torch.arange(height * width), height + column.flatten()] = 1
-    return cells

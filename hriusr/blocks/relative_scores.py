@@ -5,6 +5,8 @@
 Tables K2, Q3 are either full, one vector an offset (dy, dx), or axial, K2[o-i] = Ky[oy-iy] + Kx[ox-ix]. Axial terms
 have low rank: q2[o].Kx[ox-x] for every column x, against a one-hot of the key's column, is the term itself. So they
 become 2w more channels of query and key each, and the whole score is one product with a bias that all windows share.
+Crossed tables are axial with half of them: K2[o-i] = Ky[oy-iy] and Q3[o-i] = Qx[ox-ix], w more channels for each term;
+where one of both terms is missing they are axial.
 
 Shapes: M windows, h heads, d head channels, P = p_y p_x target cells, N = w_y w_x source cells, c score channels,
 Y, X table sizes along rows and columns.
@@ -16,10 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hriusr.blocks.relative import AxisGeometry, RelativeTerm, one_hot_cells, pair_table
+from hriusr.blocks.relative import AxisGeometry, RelativeTerm, pair_table, relative_terms
 
 TERMS = "anm"
-TABLES = ("axial", "full")
+TABLES = ("axial", "crossed", "full")
+_AXES = ("rows", "columns")
 
 
 def check_terms(terms: str, name: str = "terms") -> None:
@@ -44,7 +47,9 @@ class PreparedTables(NamedTuple):
     """Tables as the score reads them, times the scale of scores."""
 
     bias: Tensor  # (h, P, N)
-    involution: Tensor | None  # (h, d, Y + X) axial; full: (h, P, N, d), or by column (h, x, d, Y x')
+    involution: (
+        Tensor | None
+    )  # (h, d, Y + X) axial; (h, d, Y) crossed, and X for imprinting; full: (h, P, N, d), or by column (h, x, d, Y x')
     imprinting: Tensor | None  # likewise
 
 
@@ -68,7 +73,7 @@ class RelativeScores(nn.Module):
             rows: geometry along the vertical axis.
             columns: geometry along the horizontal axis.
             terms: any of the letters a (attention), n (involution), m (imprinting); the bias is always there.
-            tables: "axial" or "full".
+            tables: "axial", "crossed" or "full".
 
         Raises:
             ValueError: tables, by name.
@@ -78,26 +83,28 @@ class RelativeScores(nn.Module):
             raise ValueError(f"tables (={tables!r}) must be one of {', '.join(TABLES)}")
         self.rows, self.columns = rows, columns
         self.terms, self.tables = terms, tables
-        self.involution_term, self.imprinting_term = (
-            RelativeTerm(rows, columns, is_source) for is_source in (False, True)
-        )
+        self.is_crossed = tables == "crossed" and {"n", "m"} <= set(terms)
+        self.involution_term, self.imprinting_term = relative_terms(rows, columns, is_crossed=self.is_crossed)
         self.scale = head_dim**-0.5
         num_rows, num_columns = rows.table_size, columns.table_size
         sources, targets = rows.source * columns.source, rows.target * columns.target
         self.bias_table = nn.Parameter(torch.empty(num_heads, num_rows, num_columns))
         _init_uniform(self.bias_table, sources, targets, 1)
-        shapes = {
-            "axial": {"rows": (num_heads, num_rows, head_dim), "columns": (num_heads, num_columns, head_dim)},
-            "full": {"table": (num_heads, num_rows, num_columns, head_dim)},
-        }[tables]
-        for letter, name in (("n", "involution"), ("m", "imprinting")):
+        shapes = {"rows": (num_heads, num_rows, head_dim), "columns": (num_heads, num_columns, head_dim)}
+        if tables == "full":
+            shapes = {"table": (num_heads, num_rows, num_columns, head_dim)}
+        for letter, name, term in self._relative():
             for part, shape in shapes.items():
-                table = nn.Parameter(torch.empty(shape)) if letter in terms else None
+                is_there = letter in terms and (tables == "full" or part in _names(term))
+                table = nn.Parameter(torch.empty(shape)) if is_there else None
                 if table is not None:
                     _init_uniform(table, sources, targets, head_dim)
                 self.register_parameter(f"{name}_{part}", table)
-        self.register_buffer("source_one_hot_Ns", one_hot_cells(rows.source, columns.source), persistent=False)
-        self.register_buffer("target_one_hot_Pt", one_hot_cells(rows.target, columns.target), persistent=False)
+        self.register_buffer("source_one_hot_Ns", self.involution_term.one_hots(), persistent=False)
+        self.register_buffer("target_one_hot_Pt", self.imprinting_term.one_hots(), persistent=False)
+
+    def _relative(self) -> tuple[tuple[str, str, RelativeTerm], ...]:
+        return ("n", "involution", self.involution_term), ("m", "imprinting", self.imprinting_term)
 
     def relative_bias(self) -> Tensor:
         """Return bias_hPN, the learned bias of each head and pair of cells."""
@@ -110,14 +117,14 @@ class RelativeScores(nn.Module):
             dtype: of queries and keys.
         """
         tables = {}
-        for letter, name in (("n", "involution"), ("m", "imprinting")):
+        for letter, name, term in self._relative():
             if letter not in self.terms:
                 continue
             if self.tables == "full":
                 scaled = (getattr(self, f"{name}_table") * self.scale).to(dtype)
                 tables[letter] = pair_table(scaled, self.rows, self.columns)
             else:
-                axes = [getattr(self, f"{name}_{axis}") for axis in ("rows", "columns")]
+                axes = [getattr(self, f"{name}_{axis}") for axis in _names(term)]
                 # Flipped, entry T-1 - index(o, i) = e (p-1-o) + u i: it grows with i, as imprinting's grows with o
                 table_hTd = torch.cat([axis.flip(1) for axis in axes] if letter == "n" else axes, 1)
                 tables[letter] = (table_hTd * self.scale).to(dtype).transpose(1, 2)
@@ -136,7 +143,7 @@ class RelativeScores(nn.Module):
         if self.tables != "full":
             return self.prepare(dtype)
         tables = {}
-        for letter, name in (("n", "involution"), ("m", "imprinting")):
+        for letter, name, _ in self._relative():
             if letter in self.terms:
                 table_hYXd = getattr(self, f"{name}_table") * self.scale
                 pairs_hYode = self.columns.pairs(table_hYXd, 2)  # o target column, e source column
@@ -170,13 +177,13 @@ class RelativeScores(nn.Module):
             queries.append(q1 * self.scale)
             keys.append(k1)
         if "n" in self.terms:
-            if self.tables == "axial":
+            if self.tables != "full":
                 queries += _read(q2, involution, self.involution_term)
                 keys.append(self.source_one_hot_Ns.to(dtype).expand(*shape, -1, -1))
             else:
                 bias = bias + torch.einsum("mhpd,hpnd->mhpn", q2, involution)
         if "m" in self.terms:
-            if self.tables == "axial":
+            if self.tables != "full":
                 queries.append(self.target_one_hot_Pt.to(dtype).expand(*shape, -1, -1))
                 keys += _read(k3, imprinting, self.imprinting_term)
             else:
@@ -188,13 +195,17 @@ class RelativeScores(nn.Module):
 
 
 def _read(x_MhNd: Tensor, table_hdT: Tensor, term: RelativeTerm) -> list[Tensor]:
-    """Score each cell against each row (M, h, N, rows), and each column (M, h, N, columns), of the cells that read it.
+    """Score each cell against each row (M, h, N, rows), each column (M, h, N, columns), of the cells that read it.
 
     One product with the whole table, and then strided views: nothing is gathered, so the gradient needs no scatter.
     """
     product = torch.bmm(x_MhNd.transpose(0, 1).flatten(1, 2), table_hdT)
     views = term.axial_views(product.unflatten(1, (x_MhNd.shape[0], *term.cells)))
     return [view.transpose(0, 1).flatten(2, 3) for view in views]
+
+
+def _names(term: RelativeTerm) -> list[str]:
+    return [_AXES[axis] for axis in term.axes]
 
 
 def _join(channels: list[Tensor]) -> Tensor:

@@ -49,7 +49,7 @@ class ImprintingResize(nn.Module):
             source_size: side of a window, pixels of the input.
             target_size: side of the window it becomes; None for half. A whole multiple or fraction of source_size.
             mlp_ratio: hidden channels of the feed-forward part, in parts of out_dim; 0 leaves it out.
-            tables: relative tables, "axial" or "full".
+            tables: relative tables, "axial" or "full"; "crossed" is axial here.
             renorm: "softmax" or "l2".
             norm: "layer" or "instance".
         """

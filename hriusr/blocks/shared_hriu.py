@@ -57,7 +57,7 @@ class SharedHRIU(nn.Module):
             window_size: side of a window in cells; in pixels it is squeeze_ratio times as large.
             squeeze_ratio: pixels of a cell along each side; 1 for none.
             terms: letters of the score, out of "anm".
-            tables: "axial" (cheap) or "full" relative tables.
+            tables: relative tables, see blocks/relative_scores.py: "axial", "crossed" (the cheapest) or "full".
             similarity: "product" of queries and keys as they are, or "cosine".
             shift_size: cells that windows are moved down and right by.
 
@@ -82,7 +82,9 @@ class SharedHRIU(nn.Module):
         sources = (key, "value") if key else ("value",)
         both = [(query,)] if query else []
         both += [(part,) for part in sources] if similarity == "cosine" else [sources]  # keys change, values do not
-        self.plan = AttentionPlan(tuple(both), num_heads, dim // num_heads, axis, axis, self.scores.scale)
+        self.plan = AttentionPlan(
+            tuple(both), num_heads, dim // num_heads, axis, axis, self.scores.scale, self.scores.is_crossed
+        )
         self.squeezed_dim = dim // squeeze_ratio**2
         self.num_key_parts = len(sources)
         self.query = nn.Linear(dim, dim) if query else None

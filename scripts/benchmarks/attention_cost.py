@@ -5,9 +5,9 @@
 Units run in turn; a ratio is the median over the turns, so a machine whose speed drifts disturbs all alike. CPU seconds
 of the process are compared on a CPU, seconds of work waited for on a GPU. "sdpa" is Swin's attention in the usual few
 lines around torch's scaled_dot_product_attention, "ours" is blocks/window_attention.py; ratios are to either. "shared"
-is HRIU with one query and one key for its terms (blocks/shared_hriu.py), as in HRIUSR-fast, "cosine" the same with
-cosines. Memory is the most that is held during a pass beyond what was held before: resident on a CPU, allocated on a
-GPU. bf16 is autocast.
+is HRIU with one query and one key for its terms (blocks/shared_hriu.py), as in HRIUSR-fast; "crossed" the same with
+half of the tables; "cosine" with cosines. Memory is the most that is held during a pass beyond what was held before:
+resident on a CPU, allocated on a GPU. bf16 is autocast.
 """
 
 import argparse
@@ -62,6 +62,7 @@ def candidates(dim: int, window: int, heads: int) -> dict[str, nn.Module]:
         "nm": HRIU(dim, heads, window, terms="nm"),
         "anm": HRIU(dim, heads, window),
         "shared": SharedHRIU(dim, heads, window),
+        "crossed": SharedHRIU(dim, heads, window, tables="crossed"),
         "cosine": SharedHRIU(dim, heads, window, similarity="cosine"),
         "anm full": HRIU(dim, heads, window, tables="full"),
         "sh. full": SharedHRIU(dim, heads, window, tables="full"),

@@ -117,6 +117,7 @@ MOBILE = VARIANTS["mobilevit_sr_tiny_x2"].network_opt() | {"num_heads": 4, "wind
 INVOLUTION = VARIANTS["involution_sr_tiny_x2"].network_opt()
 OWN = {
     "axial": {"type": "HRIUSR", **HRIUSR},
+    "crossed": {"type": "HRIUSR", **HRIUSR, "tables": "crossed", "overlap_terms": "m"},
     "full-am": {"type": "HRIUSR", **HRIUSR, "tables": "full", "terms": "am", "overlap_terms": "n"},
     "m-global": {"type": "HRIUSR", **HRIUSR, "terms": "m", "channel_attention": "global", "norm": "instance"},
     "no-overlap": {"type": "HRIUSR", **HRIUSR, "overlap_ratio": 0, "mlp_ratio": 1.4, "in_chans": 1},

@@ -49,7 +49,10 @@ def test_fault_names_its_remedy(network_opt, message):
         ({"use_checkpoint": "maybe"}, "use_checkpoint (='maybe') must be true or false"),
         ({"overlap_terms": "xyz"}, "overlap_terms (='xyz') must be some of the letters 'anm'"),
         ({"overlap_terms": 3}, "overlap_terms (=3) must be text or null"),
-        ({"tables": "foo", "depths": [0], "low_resolution_ratio": 0}, "tables (='foo') must be one of axial, full"),
+        (
+            {"tables": "foo", "depths": [0], "low_resolution_ratio": 0},
+            "tables (='foo') must be one of axial, crossed, full",
+        ),
         ({"type": "SwinIR", "num_heads": [0] * 4}, "num_heads (=[0, 0, 0, 0]) must each be at least 1"),
         ({"type": "SwinIR", "depths": [-1] * 4}, "depths (=[-1, -1, -1, -1]) must be at least 0"),
         (

@@ -28,7 +28,10 @@ def _table_vectors(scores, kind, head, y, x):
     """Relative vectors (P, N, d) of all pairs, gathered one by one."""
     if scores.tables == "full":
         return getattr(scores, f"{kind}_table")[head][y, x]
-    return getattr(scores, f"{kind}_rows")[head][y] + getattr(scores, f"{kind}_columns")[head][x]
+    rows, columns = getattr(scores, f"{kind}_rows"), getattr(scores, f"{kind}_columns")
+    if scores.tables == "crossed" and {"n", "m"} <= set(scores.terms):
+        return rows[head][y] if kind == "involution" else columns[head][x]
+    return rows[head][y] + columns[head][x]
 
 
 def _brute_scores(scores, parts, source_size, target_size, prefix=""):
@@ -111,7 +114,7 @@ def _brute_hriu(unit: HRIU, x, valid=None, memory: Memory | None = None, shift=0
     return out[:, : -(-height * ph // wh), : -(-width * pw // ww)]
 
 
-@pytest.mark.parametrize("tables", ["axial", "full"])
+@pytest.mark.parametrize("tables", ["axial", "crossed", "full"])
 @pytest.mark.parametrize("terms", ALL_TERMS)
 def test_scores_equal_brute_force(terms, tables):
     unit = _randomised(HRIU(8, 2, (4, 3), terms=terms, tables=tables))
@@ -152,7 +155,7 @@ def test_masks_and_odd_sizes_equal_brute_force(size, target, shift, renorm):
     torch.testing.assert_close(unit(x, valid), _brute_hriu(unit, x, valid, shift=shift))
 
 
-@pytest.mark.parametrize("tables", ["axial", "full"])
+@pytest.mark.parametrize("tables", ["axial", "crossed", "full"])
 @pytest.mark.parametrize("terms", ["anm", "am", "n"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_decoder_equals_brute_force(terms, tables, masked):
@@ -244,7 +247,7 @@ def test_zero_is_not_taken_for_missing():
     assert HRIU(8, 2, 4, shift_size=0, dropout=0).regions is None
 
 
-@pytest.mark.parametrize("tables", ["axial", "full"])
+@pytest.mark.parametrize("tables", ["axial", "crossed", "full"])
 @pytest.mark.parametrize("target", [None, 2])
 def test_every_parameter_gets_a_gradient(tables, target):
     unit = HRIU(8, 2, 4, target, tables=tables, shift_size=2)
@@ -293,7 +296,7 @@ def test_autocast_bf16_stays_close_and_trains():
         ({"terms": ""}, r"terms \(=''\)"),
         ({"terms": "an", "target_size": 2}, "must be 'm'"),
         ({"window_size": 6, "target_size": 4}, "6 cannot be imprinted onto 4"),
-        ({"tables": "sparse"}, r"tables \(='sparse'\).*axial, full"),
+        ({"tables": "sparse"}, r"tables \(='sparse'\).*axial, crossed, full"),
         ({"renorm": "l1"}, r"renorm \(='l1'\).*softmax, l2"),
         ({"window_size": 0}, r"^window_size \(=0\)"),
         ({"shift_size": 4}, r"shift_size \(=4\)"),
@@ -322,6 +325,24 @@ def test_axial_table_is_the_sum_of_its_axes():
     full.load_state_dict(own, strict=False)
     x = torch.randn(1, 8, 4, 8)
     torch.testing.assert_close(axial(x), full(x), rtol=1e-5, atol=1e-5)
+
+
+def test_crossed_tables_are_half_of_axial_ones():
+    crossed, axial = HRIU(8, 2, (4, 2), tables="crossed"), HRIU(8, 2, (4, 2))
+    missing = axial.load_state_dict(crossed.state_dict(), strict=False).missing_keys
+    assert missing == ["scores.involution_columns", "scores.imprinting_rows"]
+    for name in missing:
+        axial.get_parameter(name).data.zero_()
+    x = torch.randn(1, 8, 4, 8)
+    torch.testing.assert_close(crossed(x), axial(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("terms", ["an", "am", "m", "a"])
+def test_crossed_tables_are_axial_where_there_is_nothing_to_cross(terms):
+    crossed, axial = HRIU(8, 2, 4, terms=terms, tables="crossed"), HRIU(8, 2, 4, terms=terms)
+    axial.load_state_dict(crossed.state_dict())
+    x = torch.randn(1, 8, 4, 8)
+    assert torch.equal(crossed(x), axial(x))
 
 
 def test_overlap_geometry_reads_pixel_offsets():

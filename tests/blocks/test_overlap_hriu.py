@@ -49,7 +49,7 @@ def test_equals_its_definition():
         torch.testing.assert_close(unit(x), _brute_overlap(unit, x, 2))
 
 
-@pytest.mark.parametrize("tables", ["axial", "full"])
+@pytest.mark.parametrize("tables", ["axial", "crossed", "full"])
 @pytest.mark.parametrize("terms", ["a", "n", "m", "nm", "anm"])
 def test_every_term_runs_and_learns(terms, tables):
     unit = OverlapHRIU(8, 2, 4, 0.5, terms=terms, tables=tables)

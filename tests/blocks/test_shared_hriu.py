@@ -60,7 +60,9 @@ def test_equals_brute_force(terms, squeeze_ratio, similarity):
 
 
 @pytest.mark.parametrize("squeeze_ratio", [1, 2])
-@pytest.mark.parametrize(("terms", "tables"), [("a", "axial"), ("n", "axial"), ("m", "full"), ("anm", "axial")])
+@pytest.mark.parametrize(
+    ("terms", "tables"), [("a", "axial"), ("n", "axial"), ("m", "full"), ("anm", "axial"), ("anm", "crossed")]
+)
 @pytest.mark.parametrize("similarity", ["product", "cosine"])
 def test_both_ways_have_equal_outputs_and_gradients(terms, tables, squeeze_ratio, similarity, monkeypatch):
     """The one for CPUs, and the one that is left for other devices and for compilers."""

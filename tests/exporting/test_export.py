@@ -69,6 +69,7 @@ def test_onnx_equals_the_network_at_every_size(tmp_path, name):
     "changes",
     [
         {"tables": "full"},
+        {"tables": "crossed"},
         {"renorm": "l2"},
         {"norm": "instance"},
         {"channel_attention": "global"},
