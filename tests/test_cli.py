@@ -40,7 +40,8 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_script_and_module_take_basicsrs_flags(command, tmp_path):
-    for start in ([str(ROOT / "hriusr" / f"{command}.py")], ["-m", f"hriusr.{command}"]):
+    starts = [str(ROOT / "hriusr" / f"{command}.py")], ["-m", f"hriusr.{command}"], ["-m", "hriusr", command]
+    for start in starts:
         result = run_python(*start, "--help", cwd=tmp_path if start[0] != "-m" else ROOT)
         assert result.returncode == 0, result.stderr
         for flag in ("-opt", "--launcher", "--auto_resume", "--debug", "--force_yml", "--local_rank"):

@@ -40,7 +40,7 @@ LAYERS = {
 # `hriusr prepare` is a front of data.prepare, `hriusr list` and `convert` of archs; nothing else of those is for them
 ENTRY_POINT_IMPORTS = {"options", "engine", "doctor", "pictures", "upscaling", "exporting", "analysis", "data", "archs"}
 ENTRY_POINT_IMPORTS |= {"errors", "atomic_file"}
-ENTRY_POINTS = {"cli", "train", "test", "entry"}
+ENTRY_POINTS = {"cli", "train", "test", "entry", "__main__"}
 # a file of one of these names would shadow the standard library in `python hriusr/train.py`
 SHADOWING = {"types", "inspect", "logging", "copy", "queue", "profile", "platform", "signal", "random", "io", "json"}
 

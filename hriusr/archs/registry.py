@@ -11,17 +11,30 @@ from hriusr.archs.argument_values import check_values
 from hriusr.basicsr_bridge import ARCH_REGISTRY, register_package
 from hriusr.errors import OptionsError
 
+_SUFFIX = "_basicsr"
+# of BasicSR's networks those for video and faces, and parts of losses
+_OTHERS = {"BasicVSR", "BasicVSRPlusPlus", "DFDNet", "DUF", "EDVR", "HiFaceGAN", "HiFaceGANDiscriminator", "IconVSR"}
+_OTHERS |= {"SpyNet", "StyleGAN2Discriminator", "StyleGAN2Generator", "TOFlow", "VGGFeatureExtractor"}
+
 
 def known_networks() -> list[str]:
     """List the names that network_g.type may have, ours and BasicSR's, sorted."""
     register_package()
-    return sorted(ARCH_REGISTRY.keys())
+    names = {name.removesuffix(_SUFFIX) for name in ARCH_REGISTRY.keys()}
+    return sorted(names - _OTHERS)
 
 
 def network_signature(type_name: str) -> inspect.Signature | None:
     """Return the constructor's signature of a registered network, or None where the name is unknown."""
     register_package()
-    return inspect.signature(ARCH_REGISTRY.get(type_name)) if type_name in ARCH_REGISTRY else None
+    network_class = _find(type_name)
+    return None if network_class is None else inspect.signature(network_class)
+
+
+def _find(type_name: str) -> type[nn.Module] | None:
+    """Return a registered class; BasicSR too takes a name without the ending that it gives to some of its own."""
+    name = next((name for name in (type_name, type_name + _SUFFIX) if name in ARCH_REGISTRY), None)
+    return None if name is None or name in _OTHERS else ARCH_REGISTRY.get(name)
 
 
 def build_network(network_opt: Mapping[str, Any]) -> nn.Module:
@@ -48,7 +61,7 @@ def build_network(network_opt: Mapping[str, Any]) -> nn.Module:
         signature.bind(**arguments)
     except TypeError as error:
         raise OptionsError(f"network_g ({type_name}): {error}{_spelling(arguments, signature)}") from error
-    network_class = ARCH_REGISTRY.get(type_name)
+    network_class = _find(type_name)
     is_ours = network_class.__module__.startswith(f"{__package__}.")
     try:
         if is_ours:

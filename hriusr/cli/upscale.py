@@ -189,6 +189,9 @@ def upscale(
     unused = []
     if suffix and targets == [output]:
         unused.append(f"suffix (={suffix}) has no effect: the output {output} is the result's whole name")
+    kinds = {target.suffix.lower().removeprefix(".") for target in targets}
+    if extension and kinds and extension.lower().removeprefix(".") not in kinds:
+        unused.append(f"extension (={extension}) has no effect: results are {', '.join(sorted(kinds))}")
     if check_seams and any(target.suffix.lower() in VIDEO_TARGETS for target in targets):
         unused.append("check_seams has no effect on videos")
     for note in unused:

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Iterator
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SAMPLES_PER_PIXEL = 277  # TIFF 6.0
+_PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277  # TIFF 6.0
+_CMYK = 5
 
 
 def why_damaged(content: bytes) -> str | None:
@@ -44,7 +45,7 @@ def has_alpha(content: bytes) -> bool:
         content: the whole file; other formats give False.
     """
     if is_tiff(content):
-        return tiff_channels(content) in (2, 4)
+        return tiff_channels(content) in (2, 4) and _tiff_value(content, _PHOTOMETRIC, 0) != _CMYK
     if content.startswith(_PNG_SIGNATURE):
         return content[25:26] in (b"\x04", b"\x06") or any(kind == b"tRNS" for kind, _ in _png_chunks(content))
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
@@ -63,16 +64,20 @@ def is_tiff(content: bytes) -> bool:
 
 def tiff_channels(content: bytes) -> int:
     """Read how many channels the first picture of a TIFF has; 0 where that cannot be read (BigTIFF, cut off)."""
+    return _tiff_value(content, _SAMPLES_PER_PIXEL, 1)
+
+
+def _tiff_value(content: bytes, tag: int, default: int) -> int:
     order = "<" if content[:2] == b"II" else ">"
     try:
         directory = struct.unpack_from(order + "I", content, 4)[0]
         num_entries = struct.unpack_from(order + "H", content, directory)[0]
         for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
-            if struct.unpack_from(order + "H", content, entry)[0] == _SAMPLES_PER_PIXEL:
+            if struct.unpack_from(order + "H", content, entry)[0] == tag:
                 return struct.unpack_from(order + "H", content, entry + 8)[0]
     except struct.error:
         return 0
-    return 1  # the tag's default
+    return default
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bool]]:

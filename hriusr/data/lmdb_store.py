@@ -4,12 +4,13 @@ X.lmdb/data.mdb, lock.mdb   key: the picture's name without suffix; value: the e
 X.lmdb/meta_info.txt        a line a picture: `name.png (height,width,channels) compression`
 """
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 import lmdb
@@ -21,6 +22,7 @@ from hriusr.errors import DataError
 _META_INFO = "meta_info.txt"
 _FILES = {"data.mdb", "lock.mdb", _META_INFO}
 _LINE = re.compile(r"(?P<key>.+)\.[A-Za-z]+ \((?P<height>\d+),(?P<width>\d+),(?P<channels>\d+)\)( (?P<level>\d+))?$")
+_REMEDY = "make it again with `hriusr prepare lmdb --overwrite`"
 _lock = threading.Lock()
 
 
@@ -40,17 +42,18 @@ def lmdb_keys(path: str | Path) -> list[str]:
     try:
         lines = read_lines(path / _META_INFO)
     except OSError:
-        raise DataError(
-            f"{path / _META_INFO} cannot be read: make the database again with `hriusr prepare lmdb`"
-        ) from None
+        raise DataError(f"{path / _META_INFO} cannot be read: the database is not whole; {_REMEDY}") from None
     keys = []
     for number, line in enumerate(lines, 1):
         match = _LINE.match(line)
         if match is None:
-            raise DataError(f"{path / _META_INFO}:{number}: {line!r} is not of the form `name.png (h,w,c) level`")
+            raise DataError(
+                f"{path / _META_INFO}:{number}: {line!r} is not of the form `name.png (h,w,c) level`: mend it, or "
+                f"for the database: {_REMEDY}"
+            )
         keys.append(match["key"])
     if not keys:
-        raise DataError(f"{path / _META_INFO} lists no picture: make the database again with `hriusr prepare lmdb`")
+        raise DataError(f"{path / _META_INFO} lists no picture: the database is not whole; {_REMEDY}")
     return keys
 
 
@@ -74,15 +77,25 @@ def lmdb_get(path: str | Path, key: str) -> bytes:
         key: name of a picture without suffix.
 
     Raises:
-        DataError: the database cannot be opened or has no such key.
+        DataError: the database cannot be opened, is damaged or has no such key.
     """
-    with _lock:
-        environment = _open(os.path.realpath(path))
-    with environment.begin() as transaction:
+    with _reading(path) as environment, environment.begin() as transaction:
         content = transaction.get(key.encode())
     if content is None:
-        raise DataError(f"{path} has no picture {key!r} though {_META_INFO} lists it: make the database again")
+        raise DataError(f"{path} has no picture {key!r} though {_META_INFO} lists it: {_REMEDY}")
     return content
+
+
+def is_whole_lmdb(path: str | Path, keys: Sequence[str]) -> bool:
+    """Tell whether a database has just these keys, in its list too; values are not looked at."""
+    try:
+        if sorted(lmdb_keys(path)) != sorted(keys):
+            return False
+        with _reading(path) as environment, environment.begin() as transaction, transaction.cursor() as cursor:
+            held = {bytes(key) for key in cursor.iternext(values=False)}
+    except DataError:
+        return False
+    return held == {key.encode() for key in keys}
 
 
 def lmdb_num_entries(path: str | Path) -> int:
@@ -92,8 +105,19 @@ def lmdb_num_entries(path: str | Path) -> int:
         DataError: as check_lmdb.
     """
     check_lmdb(path)
+    with _reading(path) as environment:
+        return environment.stat()["entries"]
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path) -> Iterator[lmdb.Environment]:
+    """Give the open database; what LMDB finds broken inside is a DataError."""
     with _lock:
-        return _open(os.path.realpath(path)).stat()["entries"]
+        environment = _open(os.path.realpath(path))
+    try:
+        yield environment
+    except lmdb.Error as error:
+        raise DataError(f"{path} is damaged inside ({error}): copy it again, or {_REMEDY}") from None
 
 
 @functools.cache
@@ -103,14 +127,12 @@ def _open(path: str) -> lmdb.Environment:
     try:
         environment = lmdb.open(path, readonly=True, lock=False, readahead=False, create=False, max_readers=2048)
     except lmdb.Error as error:
-        raise DataError(
-            f"{path} cannot be opened as LMDB ({error}): make it again with `hriusr prepare lmdb`"
-        ) from None
+        raise DataError(f"{path} cannot be opened as LMDB ({error}): {_REMEDY}") from None
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     present = os.path.getsize(os.path.join(path, "data.mdb"))
     if present < needed:  # reading past the end of a mapped file would kill the process
         environment.close()
-        raise DataError(f"{path} is cut off ({present} of {needed} bytes of data.mdb): copy it again")
+        raise DataError(f"{path} is cut off ({present} of {needed} bytes of data.mdb): copy it again, or {_REMEDY}")
     return environment
 
 

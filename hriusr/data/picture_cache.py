@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hriusr.data.host_memory import available_memory
 from hriusr.data.mapped_pictures import MappedPictures
 from hriusr.errors import DataError
 
@@ -104,7 +105,7 @@ class PictureCache:
     def _refuse_to_run_out(self, num_missing: int) -> None:
         needed = self.num_bytes() / len(self._held) * num_missing
         available = shutil.disk_usage(tempfile.gettempdir()).free if self._is_on_disk else available_memory()
-        if available is None or needed <= 0.9 * available:
+        if needed <= 0.9 * available:
             return
         told = f"of dataset {self._name} needs about {needed / 1e9:.1f} GB more and {available / 1e9:.1f} GB are free"
         if self._is_on_disk:
@@ -113,15 +114,3 @@ class PictureCache:
             f"cache: memory {told}: set cache: disk, or cache: none, better with sub-images "
             "(`hriusr prepare sub-images`)"
         )
-
-
-def available_memory() -> int | None:
-    """Return how many bytes the system can still give without swapping; None where it does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, AttributeError):
-        return None

@@ -143,10 +143,9 @@ def _refuse_shared(pairs: list[PicturePair]) -> None:
     for pair in pairs:
         other = gt_of_lq.setdefault(pair.lq, pair.gt)
         if other != pair.gt:
-            raise DataError(
-                f"{pair.lq} would be the partner of both {other} and {pair.gt}: give the folder of lq the subfolders "
-                "that the one of gt has"
-            )
+            is_one_folder = os.path.dirname(other) == os.path.dirname(pair.gt)
+            remedy = "rename one" if is_one_folder else "give the folder of lq the subfolders that the one of gt has"
+            raise DataError(f"{pair.lq} would be the partner of both {other} and {pair.gt}: {remedy}")
 
 
 def check_template(template: str, key: str, example: str) -> None:
@@ -180,7 +179,7 @@ def paired_keys(gt_database: str, lq_database: str | None) -> list[PicturePair]:
         only_in = lq_database if alone[0] in lq_keys else gt_database
         raise DataError(
             f"{len(alone)} keys stand in one of {gt_database} and {lq_database} alone, first {alone[0]!r} "
-            f"in {only_in}: make both again with `hriusr prepare lmdb`"
+            f"in {only_in}: make both again with `hriusr prepare lmdb --overwrite`"
         )
     return [PicturePair(key, key) for key in gt_keys]
 

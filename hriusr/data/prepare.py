@@ -1,7 +1,7 @@
 """Jobs that make training and test data out of folders of pictures: LR, sub-images, LMDB databases, meta-info files.
 
-Behind `hriusr prepare`. How they run, and why they may be interrupted and run again, stands in prepare_jobs.py; the
-usual layouts of known datasets in prepare_presets.py.
+Behind `hriusr prepare`. How they run stands in prepare_jobs.py, why they may be interrupted and run again in
+output_folder.py; the usual layouts of known datasets in prepare_presets.py.
 """
 
 import functools
@@ -14,10 +14,11 @@ from pathlib import Path
 
 from hriusr.atomic_file import write_atomically
 from hriusr.data.image_io import encode_image, image_size, list_images, read_image, write_image
-from hriusr.data.lmdb_store import check_lmdb, write_lmdb
+from hriusr.data.lmdb_store import is_whole_lmdb, write_lmdb
 from hriusr.data.matlab_resize import downsample
+from hriusr.data.output_folder import OutputFolder
 from hriusr.data.picture_paths import check_template
-from hriusr.data.prepare_jobs import JobResult, OutputFolder, output_stems, run_job
+from hriusr.data.prepare_jobs import JobResult, output_stems, run_job
 from hriusr.data.transforms import crop_to_multiple
 from hriusr.errors import DataError
 
@@ -70,10 +71,12 @@ def prepare_bicubic(
     if cropped_hr_folder is not None and Path(lr_folder).resolve() == Path(cropped_hr_folder).resolve():
         raise DataError(f"{lr_folder} is to hold LR and the cropped HR: give each a folder of its own")
     options = {"job": "bicubic", "scale": scale}
-    lr_output = OutputFolder.open(lr_folder, options, overwrite=overwrite)
+    sources = [picture.source for picture in pictures]
+    lr_output = OutputFolder.open(lr_folder, options, sources, overwrite=overwrite)
     hr_output = None
     if cropped_hr_folder is not None:
-        hr_output = OutputFolder.open(cropped_hr_folder, {"job": "crop", "multiple": scale}, overwrite=overwrite)
+        crop = {"job": "crop", "multiple": scale}
+        hr_output = OutputFolder.open(cropped_hr_folder, crop, sources, overwrite=overwrite)
     work = functools.partial(_make_lr, scale=scale, template=template, lr_output=lr_output, hr_output=hr_output)
     was_made = list(run_job(f"LR x{scale}", work, pictures, num_processes=num_processes, progress=progress))
     lr_output.warn_of_strangers(f"{template.format(picture.stem)}.png" for picture in pictures)
@@ -120,7 +123,8 @@ def prepare_subimages(
     pictures = _list_pictures(folders, filename_tmpl)
     _refuse_same_folder(folders, target)
     grid = {"crop_size": crop_size, "step": step, "threshold": threshold, "multiple": multiple}
-    output = OutputFolder.open(target, {"job": "sub-images", **grid}, overwrite=overwrite)
+    sources = [picture.source for picture in pictures]
+    output = OutputFolder.open(target, {"job": "sub-images", **grid}, sources, overwrite=overwrite)
     work = functools.partial(_cut_subimages, output=output, **grid)
     cuts = list(run_job("sub-images", work, pictures, num_processes=num_processes, progress=progress))
     names = [name for made, kept in cuts for name in (*made, *kept)]
@@ -166,7 +170,7 @@ def prepare_lmdb(
         raise DataError(f"{target} must be named .lmdb: BasicSR tells databases from folders by that")
     pictures = _list_pictures([folder], filename_tmpl)
     note = json.dumps({"compression": compression, "sources": _fingerprint(pictures)})
-    if not overwrite and _is_noted(target, note):
+    if not overwrite and _is_noted(target, note, [picture.stem for picture in pictures]):
         return JobResult(target, 0, len(pictures))
     sizes = [image_size(picture.source) for picture in pictures]
     # PNG of noise is hardly larger than its pixels; 2 bytes each, because they may be 16 bit
@@ -273,10 +277,9 @@ def _fingerprint(pictures: Sequence[_Picture]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _is_noted(database: Path, note: str) -> bool:
-    """Tell whether a whole database carries this very note."""
+def _is_noted(database: Path, note: str, stems: Sequence[str]) -> bool:
+    """Tell whether a database with these keys carries this very note."""
     try:
-        check_lmdb(database)
-        return (database / _LMDB_NOTE).read_text(encoding="utf-8") == note
-    except (OSError, DataError):
+        return (database / _LMDB_NOTE).read_text(encoding="utf-8") == note and is_whole_lmdb(database, stems)
+    except (OSError, UnicodeDecodeError):
         return False

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hriusr.data.image_io import read_image, write_image
+from hriusr.data.output_folder import OutputFolder
 from hriusr.data.prepare import prepare_bicubic
-from hriusr.data.prepare_jobs import JobResult, OutputFolder, run_job
+from hriusr.data.prepare_jobs import JobResult, run_job
 from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -67,13 +68,13 @@ def prepare_demo(
     results = []
     for part, names in (("train", TRAINING_PICTURES), ("test", HELD_OUT_PICTURES)):
         options = {"job": "demo", "longest_side": _LONGEST_SIDE, "multiple": _MULTIPLE}
-        output = OutputFolder.open(root / part / "HR", options, overwrite=overwrite)
-        work = functools.partial(_write_hr, output=output)
         sources = [photographs / name for name in names if (photographs / name).is_file()]
         if not sources:
             raise DataError(f"{photographs} holds none of {', '.join(names)}: pip install --upgrade scikit-image")
         if len(sources) < len(names):
             logger.warning("%s holds %d of %d pictures", photographs, len(sources), len(names))
+        output = OutputFolder.open(root / part / "HR", options, sources, overwrite=overwrite)
+        work = functools.partial(_write_hr, output=output)
         was_made = list(run_job(f"{part} HR", work, sources, num_processes=num_processes, progress=progress))
         results.append(JobResult(output.path, sum(was_made), len(was_made) - sum(was_made)))
         for scale in scales:

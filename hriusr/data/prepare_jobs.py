@@ -1,42 +1,29 @@
-"""How jobs on folders of pictures are run: several processes, a progress bar, safe to interrupt and to run again.
+"""How jobs on folders of pictures are run: several processes, a progress bar, failures told at the end.
 
-Every output is written whole or not at all. An output folder keeps a note of the options it was made with
-(.hriusr-prepare.json). Run again, a job keeps what is there if it is whole, has the right size, is not older than its
-source and not older than the note, which is rewritten when the options change. Pictures that stood in the folder before
-the first run (official LR files, say) are adopted: kept where whole and of the right size, however old. The note lists
-them with their lengths, so that one which the job has made anew is none of them any more.
+They may be interrupted and run again: what is kept then is said by output_folder.py.
 """
 
 import contextlib
 import itertools
-import json
-import logging
 import multiprocessing
 import os
 import re
 import signal
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hriusr.atomic_file import write_atomically
-from hriusr.data.image_bytes import why_damaged
-from hriusr.data.image_io import image_size, list_images, read_file
-from hriusr.data.leftovers import remove_leftover_files
 from hriusr.errors import DataError, HriusrError
 
-logger = logging.getLogger(__name__)
-
-NOTE = ".hriusr-prepare.json"
 Item = TypeVar("Item")
 
 
@@ -56,124 +43,6 @@ class JobResult:
 
     def __str__(self) -> str:
         return f"{self.target}: {self.num_made} made, {self.num_kept} kept"
-
-
-@dataclass(frozen=True)
-class OutputFolder:
-    """A folder that a job fills, and when an output in it need not be made again.
-
-    Attributes:
-        path: the folder.
-        since_ns: outputs older than this were made with other options.
-        adopted: pictures that the folder held before its first job -> bytes; those count whatever their age. True:
-            those older than the note, which an earlier version wrote.
-    """
-
-    path: Path
-    since_ns: int
-    adopted: Mapping[str, int] | Literal[True]
-
-    @classmethod
-    def open(cls, path: str | Path, options: dict[str, Any], *, overwrite: bool = False) -> "OutputFolder":
-        """Make the folder and its note, or read the note and compare.
-
-        Args:
-            path: the folder.
-            options: everything that decides on an output's content beside its source; JSON types.
-            overwrite: nothing that stands in the folder counts.
-
-        Raises:
-            DataError: the path is a file, or nothing can be written there.
-        """
-        path = Path(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            remove_leftover_files(path)
-            note, noted = path / NOTE, _read_note(path)
-            if overwrite or noted is None or noted.get("options") != options:
-                adopted = {} if overwrite else _adopted_so_far(path, noted)
-                noted = {"options": options, "adopted": adopted}
-                write_atomically(note, json.dumps(noted, indent=1).encode())
-            return cls(path, note.stat().st_mtime_ns, noted.get("adopted") or {})
-        except OSError as error:
-            raise DataError(f"no folder of pictures can be made at {path} ({error.strerror}): give another") from error
-
-    def has(self, name: str, source: Path, size: tuple[int, int]) -> bool:
-        """Tell whether an output is there, whole, of the right size and up to date.
-
-        Args:
-            name: file name in this folder.
-            source: picture that it is made from.
-            size: (H, W) that it must have.
-
-        Raises:
-            DataError: a picture of another size was there before the first job: nobody asked to replace it.
-        """
-        path = self.path / name
-        try:
-            status = path.stat()
-            is_adopted = self._has_adopted(name, status)
-            is_old = status.st_mtime_ns < max(self.since_ns, source.stat().st_mtime_ns)
-            if is_old and not is_adopted:
-                return False
-            found = image_size(path)
-            is_whole = found == size and why_damaged(read_file(path)) is None
-        except (OSError, DataError):
-            return False
-        if is_adopted and found != size:
-            raise DataError(
-                f"{path} ({found[1]}x{found[0]}) was there before and is not {size[1]}x{size[0]}, as what is made of "
-                f"{source}: give another folder, or --overwrite; are source and target swapped?"
-            )
-        return is_whole
-
-    def _has_adopted(self, name: str, status: os.stat_result) -> bool:
-        if self.adopted is True:
-            return status.st_mtime_ns < self.since_ns
-        return self.adopted.get(name) == status.st_size
-
-    def warn_of_strangers(self, expected: Iterable[str]) -> None:
-        """Log pictures that the job has not to do with: a dataset would take them too."""
-        with contextlib.suppress(DataError):
-            strangers = sorted({path.name for path in list_images(self.path)} - set(expected))
-            if strangers:
-                logger.warning(
-                    "%d pictures in %s do not come from this job, first %s: remove them if they are not wanted",
-                    len(strangers),
-                    self.path,
-                    strangers[0],
-                )
-
-
-def noted_options(folder: Path) -> dict[str, Any]:
-    """Return the options that a folder's note names; none where there is no note."""
-    return (_read_note(folder) or {}).get("options", {})
-
-
-def _read_note(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / NOTE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _adopted_so_far(path: Path, noted: dict[str, Any] | None) -> dict[str, int]:
-    """Return the pictures of a folder that no job made -> bytes, whatever the options were."""
-    if noted is None:
-        return _list_sizes(path)
-    adopted = noted.get("adopted", {})
-    if adopted is not True:
-        return adopted
-    since_ns = (path / NOTE).stat().st_mtime_ns
-    return {name: size for name, size in _list_sizes(path).items() if (path / name).stat().st_mtime_ns < since_ns}
-
-
-def _list_sizes(folder: Path) -> dict[str, int]:
-    """Return the pictures of a folder, name -> bytes; none where there are none."""
-    try:
-        return {path.name: path.stat().st_size for path in list_images(folder)}
-    except DataError:
-        return {}
 
 
 def output_stems(sources: Sequence[Path], filename_tmpl: str = "{}") -> list[str]:

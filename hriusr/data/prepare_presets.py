@@ -25,8 +25,9 @@ from typing import Literal
 
 from hriusr.data.checksums import KNOWN_SETS
 from hriusr.data.image_io import list_images
+from hriusr.data.output_folder import noted_options
 from hriusr.data.prepare import prepare_bicubic, prepare_lmdb, prepare_meta_info, prepare_subimages
-from hriusr.data.prepare_jobs import JobResult, noted_options
+from hriusr.data.prepare_jobs import JobResult
 from hriusr.data.verify import Verification, verify_folder
 from hriusr.errors import DataError
 

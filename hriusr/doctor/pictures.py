@@ -152,7 +152,7 @@ def _check_databases(key: str, dataset_opt: Mapping[str, Any], num_listed: int, 
                 "error" if held < num_listed else "warning",
                 f"{key}.dataroot_{side}",
                 f"{database} holds {held} pictures, its meta_info.txt lists {num_listed}",
-                "make the database again with `hriusr prepare lmdb`",
+                "make the database again with `hriusr prepare lmdb --overwrite`",
             )
 
 

@@ -23,7 +23,7 @@ from hriusr.engine.progress import picture_progress
 from hriusr.engine.run_folder import archive_folder, make_folders, record_origin, time_stamp
 from hriusr.engine.validation import in_dataset_order, validate
 from hriusr.engine.versions import collect_versions
-from hriusr.errors import OptionsError
+from hriusr.errors import DataError, OptionsError
 from hriusr.metrics.measure import MetricOptions, check_metrics, default_metrics, with_both_colours
 from hriusr.metrics.report import DatasetMean, PictureRow, dataset_means, format_value, write_report
 from hriusr.models.sr_model import RestorationModel
@@ -92,7 +92,26 @@ def test(options: "Options | Mapping[str, Any]") -> list[DatasetMean]:
         logger.info("%d pictures in %.1f s; report: %s", len(rows), time.perf_counter() - start, files[-1])
         if opt["val"].get("save_img"):
             logger.info("pictures: %s", opt["path"]["visualization"])
+        _tell_what_is_missing(means)
     return means
+
+
+def _tell_what_is_missing(means: list[DatasetMean]) -> None:
+    """Say whose means leave pictures out.
+
+    Raises:
+        DataError: a metric could be measured on no picture of a test set; the report is there all the same.
+    """
+    for mean in means:
+        counts = {label: mean.num_measured.get(label, 0) for label in mean.metrics}
+        failed = [label for label, count in counts.items() if count == 0]
+        if failed:
+            raise DataError(
+                f"{mean.dataset}: no picture could be measured by {', '.join(failed)}; the warnings above say why"
+            )
+        for label, count in counts.items():
+            if count < mean.num_pictures:
+                logger.warning("%s: %s is the mean of %d of %d pictures", mean.dataset, label, count, mean.num_pictures)
 
 
 def show_means(means: list[DatasetMean], console: Console) -> None:

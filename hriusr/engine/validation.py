@@ -1,9 +1,11 @@
 """Upscale and measure the pictures of a dataset: what testing and validation during training share."""
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -68,7 +70,7 @@ def validate(
         One row a picture.
 
     Raises:
-        DataError: ground truth of another size than the result, or too small to be measured.
+        DataError: ground truth of another size than the result.
     """
     rows: list[PictureRow] = []
     if dataset_opt is None:
@@ -82,23 +84,27 @@ def validate(
         start = time.perf_counter()
         result_BCHW = upscale_picture(model, batch["lq"], tile_opt).cpu()  # waits for the device, which counts
         seconds = time.perf_counter() - start
+        where = f"{dataset_name}/{name}"
+        is_finite = bool(result_BCHW.isfinite().all())
+        if not is_finite:
+            logger.warning("%s: the network's output is NaN or infinite: it counts as not measured", where)
+            result_BCHW = result_BCHW.nan_to_num(nan=0.0)
         result_HWC, lq_HWC, gt_HWC = (
             None if picture is None else tensor_to_image(without_normalisation(picture, dataset_opt))
             for picture in (result_BCHW, batch["lq"], batch.get("gt"))
         )
         if gt_HWC is not None and gt_HWC.shape != result_HWC.shape:
             raise DataError(
-                f"{dataset_name}/{name}: the result is {_size(result_HWC)}, the ground truth {_size(gt_HWC)}; "
+                f"{where}: the result is {_size(result_HWC)}, the ground truth {_size(gt_HWC)}; "
                 "check scale, network_g.upscale and that lq and gt are the same picture"
             )
-        try:
-            metrics = measure(result_HWC, gt_HWC, metrics_opt)
-        except DataError as error:
-            raise DataError(f"{dataset_name}/{name}: {error}") from error
+        metrics = measure(result_HWC, gt_HWC, metrics_opt, on_failure=partial(logger.warning, "%s: %s", where))
+        if not is_finite:
+            metrics = dict.fromkeys(metrics, math.nan)
         bicubic = {}
         if with_bicubic and gt_HWC is not None:
             bicubic_HWC = imresize(lq_HWC, size=result_HWC.shape[:2])
-            bicubic = measure(bicubic_HWC, gt_HWC, metrics_opt)
+            bicubic = measure(bicubic_HWC, gt_HWC, metrics_opt, on_failure=logger.debug)
         if save_path is not None:
             write_image(save_path(name), result_HWC)
         rows.append(PictureRow(dataset_name, name, *result_HWC.shape[:2], metrics, bicubic, seconds))

@@ -1,7 +1,8 @@
 """Measure one picture against its ground truth with the metrics an option file names."""
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,11 @@ def with_both_colours(metrics_opt: Mapping[str, Mapping[str, Any]]) -> MetricOpt
 
 
 def measure(
-    image_HWC: np.ndarray, reference_HWC: np.ndarray | None, metrics_opt: Mapping[str, Mapping[str, Any]]
+    image_HWC: np.ndarray,
+    reference_HWC: np.ndarray | None,
+    metrics_opt: Mapping[str, Mapping[str, Any]],
+    *,
+    on_failure: Callable[[str], None] | None = None,
 ) -> dict[str, float]:
     """Measure a picture.
 
@@ -64,12 +69,13 @@ def measure(
         image_HWC: RGB (or one channel) uint8.
         reference_HWC: of the same shape; None: only metrics that need none are measured.
         metrics_opt: label -> metric.
+        on_failure: called with the reason, once a metric that cannot be measured; its value is NaN then.
 
     Returns:
         Label -> value.
 
     Raises:
-        DataError: the picture is too small for a metric or its border.
+        DataError: without on_failure, where the picture is too small for a metric or its border.
     """
     values = {}
     for label, metric_opt in metrics_opt.items():
@@ -78,7 +84,13 @@ def measure(
             if reference_HWC is None:
                 continue
             data["img2"] = _to_bgr(reference_HWC)
-        values[label] = _calculate(label, data, metric_opt)
+        try:
+            values[label] = _calculate(label, data, metric_opt)
+        except DataError as error:
+            if on_failure is None:
+                raise
+            on_failure(str(error))
+            values[label] = math.nan
     return values
 
 
@@ -86,13 +98,15 @@ def _calculate(label: str, data: Mapping[str, np.ndarray], metric_opt: Mapping[s
     height, width = data["img"].shape[:2]
     border = metric_opt.get("crop_border", 0)
     told = f"val.metrics.{label} cannot be measured on a picture of {width}x{height} with crop_border {border}"
-    remedy = "lower crop_border, leave the picture out, or take the metric out"
     if min(height, width) <= 2 * border:
-        raise DataError(f"{told}: nothing is left; {remedy}")
+        raise DataError(f"{told}: nothing is left")
     try:
-        return float(calculate_metric(data, metric_opt))
+        value = float(calculate_metric(data, metric_opt))
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:  # what metrics of others raise
-        raise DataError(f"{told} ({error}); {remedy}") from error
+        raise DataError(f"{told} ({error})") from error
+    if math.isnan(value):
+        raise DataError(f"{told}: the value is not a number")
+    return value
 
 
 def _parameters(metric_opt: Mapping[str, Any]) -> Mapping[str, inspect.Parameter]:

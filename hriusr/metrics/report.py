@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,13 +52,23 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class DatasetMean:
-    """Means over a dataset's pictures; labels as in PictureRow."""
+    """Means over those of a dataset's pictures that could be measured, else NaN; labels as in PictureRow.
+
+    Attributes:
+        dataset: name.
+        num_pictures: all of the dataset.
+        metrics: label -> mean.
+        bicubic: the same of the bicubic enlargement.
+        seconds: mean time of the network.
+        num_measured: label -> how many pictures its mean is of.
+    """
 
     dataset: str
     num_pictures: int
     metrics: dict[str, float]
     bicubic: dict[str, float]
     seconds: float
+    num_measured: dict[str, int] = field(default_factory=dict)
 
 
 def dataset_means(rows: Sequence[PictureRow]) -> list[DatasetMean]:
@@ -72,6 +83,7 @@ def dataset_means(rows: Sequence[PictureRow]) -> list[DatasetMean]:
             _mean([row.metrics for row in group]),
             _mean([row.bicubic for row in group]),
             sum(row.seconds for row in group) / len(group),
+            Counter(label for row in group for label, value in row.metrics.items() if not math.isnan(value)),
         )
         for name, group in by_dataset.items()
     ]
@@ -156,12 +168,12 @@ def _markdown_table(first: str, lines: Sequence[tuple[str, Mapping[str, float], 
 
 
 def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Average each label over the pictures that have it."""
+    """Average each label over the pictures that have a value; NaN where none has."""
     labels = dict.fromkeys(label for each in values for label in each)
     means = {}
     for label in labels:
-        present = [each[label] for each in values if label in each]
-        means[label] = sum(present) / len(present)
+        present = [each[label] for each in values if label in each and not math.isnan(each[label])]
+        means[label] = sum(present) / len(present) if present else math.nan
     return means
 
 

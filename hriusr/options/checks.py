@@ -8,6 +8,7 @@ from pathlib import Path
 from hriusr.options.basicsr_form import phase_of
 from hriusr.options.data_schema import DatasetOptions
 from hriusr.options.dataset_checks import check_dataset
+from hriusr.options.degradation_schema import DEGRADING_DATASET
 from hriusr.options.problems import Problems
 from hriusr.options.schedule_checks import check_schedule
 from hriusr.options.schema import Options
@@ -194,6 +195,8 @@ def _check_patches(options: Options, problems: Problems) -> None:
     dataset = options.datasets.get("train")
     if dataset is None:
         return
+    if dataset.gt_size is None and dataset.type == DEGRADING_DATASET:
+        dataset.gt_size = options.gt_size
     if dataset.gt_size is None:
         problems.error(
             ("datasets", "train", "gt_size"), "datasets.train.gt_size is missing: the side of the training patch"

@@ -30,6 +30,12 @@ def _is_positive(values: list[float]) -> list[float]:
     return values
 
 
+def _is_quality(values: list[float]) -> list[float]:
+    if not 1 <= values[0] <= values[1] <= 100:
+        raise ValueError("must lie between 1 and 100")
+    return values
+
+
 def _has_weight(values: list[float]) -> list[float]:
     if not 0 < sum(values):
         raise ValueError("must not all be 0")
@@ -51,6 +57,7 @@ def _holds_one(values: list[float]) -> list[float]:
 
 Pair = Annotated[list[NonNegativeReal], Field(min_length=2, max_length=2), AfterValidator(_ascends)]
 PositivePair = Annotated[Pair, AfterValidator(_is_positive)]
+QualityPair = Annotated[PositivePair, AfterValidator(_is_quality)]
 PairAroundOne = Annotated[PositivePair, AfterValidator(_holds_one)]
 Weights = Annotated[list[NonNegativeReal], AfterValidator(_has_weight)]
 ThreeWeights = Annotated[Weights, Field(min_length=3, max_length=3)]
@@ -80,7 +87,7 @@ class DegradationOptions(Section):
     noise_range: Pair | None = Field(None, description="Sigma of Gaussian noise, of 255; [1, 30].")
     poisson_scale_range: Pair | None = Field(None, description="Factor of Poisson noise; [0.05, 3].")
     gray_noise_prob: Probability | None = Field(None, description="The same noise in all channels; 0.4.")
-    jpeg_range: PositivePair | None = Field(None, description="JPEG quality, 1..100; [30, 95].")
+    jpeg_range: QualityPair | None = Field(None, description="JPEG quality, 1..100; [30, 95].")
     second_blur_prob: Probability | None = Field(None, description="How often there is a second blur; 0.8.")
     resize_prob2: ThreeWeights | None = Field(None, description="Second round: up, down, unchanged; [0.3, 0.4, 0.3].")
     resize_range2: PairAroundOne | None = Field(
@@ -90,9 +97,9 @@ class DegradationOptions(Section):
     noise_range2: Pair | None = Field(None, description="Second round: sigma, of 255; [1, 25].")
     poisson_scale_range2: Pair | None = Field(None, description="Second round: factor; [0.05, 2.5].")
     gray_noise_prob2: Probability | None = Field(None, description="Second round: grey noise; 0.4.")
-    jpeg_range2: PositivePair | None = Field(None, description="Second round: JPEG quality; [30, 95].")
+    jpeg_range2: QualityPair | None = Field(None, description="Second round: JPEG quality; [30, 95].")
     gt_size: PositiveInteger | None = Field(
-        None, description="Side of the patch cut out after degrading, pixels of gt; default datasets.train.gt_size."
+        None, description="Side of the patch cut out after degrading, pixels of gt; the same as datasets.train.gt_size."
     )
     queue_size: NaturalNumber | None = Field(
         None, description="Pairs of earlier batches that new ones are mixed with; default 180; 0: none."

@@ -34,7 +34,13 @@ def apply_overrides(document: Document, overrides: Iterable[str]) -> None:
             )
         if keys[0] == "base":
             raise OptionsError(f"{source}: bases are read before this; write `base:` in the option file")
-        _set(document, keys, parse_scalar(value_text.strip(), source), source)
+        _set(document, keys, _value(keys[-1], value_text.strip(), source), source)
+
+
+def _value(key: str, text: str, source: str) -> Any:
+    if key == "filename_tmpl" and text[:1] == "{":  # {}x4, and {}, which YAML takes for a mapping
+        return text
+    return parse_scalar(text, source)
 
 
 def _set(document: Document, keys: tuple[str, ...], value: Any, source: str) -> None:

@@ -67,7 +67,9 @@ class ValOptions(Section):
     save_img: bool | None = Field(None, description="Save the pictures; default: true in testing, false in training.")
     suffix: str | None = Field(None, description="Ending of saved file names; default: the run's name.")
     pbar: bool = Field(True, description="Show a progress bar.")
-    metrics: dict[str, MetricOptions] | None = Field(None, description="Label of a column -> metric; absent: none.")
+    metrics: dict[str, MetricOptions] | None = Field(
+        None, description="Label of a column -> metric; absent: none in training, PSNR and SSIM in testing."
+    )
     best_metric: str | None = Field(
         None,
         description="Metric whose best weights are kept as net_g_best.pth: a label, or dataset's name/label; default: "
@@ -78,6 +80,13 @@ class ValOptions(Section):
     @classmethod
     def _number_is_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+
+    @field_validator("suffix")
+    @classmethod
+    def _is_part_of_a_name(cls, value: str | None) -> str | None:
+        if value is not None and set(value) & {"/", "\\", "\0"}:
+            raise ValueError("must be part of a file name, without / and \\")
+        return value
 
 
 class WandbOptions(Section):

@@ -127,7 +127,7 @@ def plan_jobs(
             raise OptionsError(
                 f"the result would replace its own source {job.source}: choose another output or a suffix"
             )
-    jobs, more = _leave_out_results(jobs)
+    jobs, more = _leave_out_results(jobs, replace(naming, suffix=None))
     notes += more
     jobs, more = _rename_collisions(jobs)
     notes += more
@@ -228,9 +228,10 @@ def _leave_out_below(group: InputGroup, output: Path) -> tuple[list[Path], list[
     return kept, [f"{num_out} picture(s) in the output folder {output} are not taken as input"] if num_out else []
 
 
-def _leave_out_results(jobs: list[Job]) -> tuple[list[Job], list[str]]:
-    """Leave out files that a run before this one wrote beside their sources."""
-    targets = {_key(job.target): job.name for job in jobs if _key(job.target.parent) == _key(job.source.parent)}
+def _leave_out_results(jobs: list[Job], usual: _Naming | None = None) -> tuple[list[Job], list[str]]:
+    """Leave out files that a run before this one wrote beside their sources, also such of the usual names."""
+    targets = {} if usual is None else {_key(usual.target(job.source, job.source.parent)): job.name for job in jobs}
+    targets |= {_key(job.target): job.name for job in jobs if _key(job.target.parent) == _key(job.source.parent)}
     notes = [
         f"{job.name} is left out: it has the name of {targets[_key(job.source)]}'s result"
         for job in jobs

@@ -7,15 +7,14 @@ WORKSPACE allows for those. The peak of a windowed or convolutional network grow
 
 import logging
 import weakref
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from hriusr.data.host_memory import available_memory
 from hriusr.upscaling.tile_plan import plan_axis
 from hriusr.upscaling.tile_runner import TileRunner, evaluating
 
@@ -96,21 +95,7 @@ def available_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(psutil.virtual_memory().available, _container_bytes())
-
-
-def _container_bytes() -> float:
-    """Return what the container's memory limit leaves (cgroup v2 or v1), infinity where there is none."""
-    folder = Path("/sys/fs/cgroup")
-    for limit, usage in (
-        (folder / "memory.max", folder / "memory.current"),
-        (folder / "memory/memory.limit_in_bytes", folder / "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            return max(0, int(limit.read_text()) - int(usage.read_text()))
-        except (OSError, ValueError):  # no such file, or the word "max"
-            continue
-    return float("inf")
+    return available_memory()
 
 
 def plan_tiles(

@@ -168,7 +168,7 @@ class TiledUpscale:
                 self.statistics.begin_pass()
                 self.statistics.end_pass(self.sharing.add_up(lambda: self._pool_sums(chosen, progress)))
                 change = self.statistics.change
-                logger.info("global pools: pass %d over %d tiles, change %s", number + 1, len(chosen), change)
+                logger.debug("global pools: pass %d over %d tiles, change %s", number + 1, len(chosen), change)
                 if change is not None and change < SETTLED:
                     break
         self._runner.batch_size = batch_size

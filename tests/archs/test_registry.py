@@ -1,6 +1,7 @@
 """Networks by name."""
 
 import pytest
+import torch
 
 from hriusr.archs.registry import build_network, known_networks, network_signature
 from hriusr.errors import OptionsError
@@ -79,3 +80,17 @@ def test_wrong_value_is_named(change, message):
 def test_value_the_constructor_refuses_is_an_error_of_the_options():
     with pytest.raises(OptionsError, match=r"network_g \(RRDBNet\)|network_g \(EDSR\)"):
         build_network({"type": "EDSR", "num_in_ch": 3, "num_out_ch": 3, "upscale": 7})
+
+
+def test_names_that_basicsr_takes_without_their_ending_are_taken():
+    network_opt = {"type": "SRVGGNetCompact", "num_feat": 8, "num_conv": 1, "upscale": 2}
+    assert build_network(network_opt)(torch.zeros(1, 3, 4, 4)).shape == (1, 3, 8, 8)
+    assert "SRVGGNetCompact" in known_networks()
+    assert build_network({**network_opt, "type": "SRVGGNetCompact_basicsr"}).upscale == 2
+
+
+@pytest.mark.parametrize("type_name", ["BasicVSR", "StyleGAN2Generator", "VGGFeatureExtractor"])
+def test_networks_for_video_and_faces_are_not_offered(type_name):
+    assert type_name not in known_networks()
+    with pytest.raises(OptionsError, match=f"unknown network '{type_name}'"):
+        build_network({"type": type_name})

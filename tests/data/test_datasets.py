@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hriusr.basicsr_bridge import DATASET_REGISTRY, REPLACED, register_package
-from hriusr.data import picture_cache
+from hriusr.data import host_memory, picture_cache
 from hriusr.data.image_io import encode_image, image_to_tensor, read_image, write_image
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.matlab_resize import downsample
@@ -220,8 +220,10 @@ def test_cache_on_disk_is_one_mapped_file_without_a_name(folders, tmp_path, monk
     assert all(same(again[SampleKey(index, index)], item) for index, item in enumerate(items))
 
 
-def test_available_memory_is_known_here():
-    assert picture_cache.available_memory() > 1e8
+def test_available_memory_is_bounded_by_the_container(monkeypatch):
+    assert host_memory.available_memory() > 1e8
+    monkeypatch.setattr(host_memory, "container_bytes", lambda: 12345)
+    assert picture_cache.available_memory() == 12345
 
 
 def test_databases_give_what_folders_give(folders):

@@ -151,6 +151,13 @@ def test_rounds_without_effect_leave_the_resize(crops):
         assert (results[number] - expected[0]).abs().mean() < 2.5 / 255  # JPEG halves the chroma
 
 
+def test_no_picture_is_resized_to_nothing():
+    settings = StagesSettings.from_options({"resize_range": [0.01, 1], "resize_prob": [0, 1, 0]})
+    results = run(torch.rand(2, 3, 4, 8), settings, [0, 1], scale=4)
+    assert results.shape == (2, 3, 1, 2)
+    assert results.isfinite().all()
+
+
 def test_sample_does_not_depend_on_its_batch(crops):
     together = run(crops, StagesSettings(), [5, 6])
     apart = torch.cat([run(crops[:1], StagesSettings(), [5]), run(crops[1:], StagesSettings(), [6])])

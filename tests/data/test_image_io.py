@@ -287,3 +287,9 @@ def test_size_is_read_without_decoding(tmp_path, picture, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     for suffix in IMAGE_SUFFIXES:
         assert image_size(tmp_path / f"x{suffix}") == picture.shape[:2]
+
+
+def test_cmyk_is_no_alpha(tmp_path, caplog):
+    Image.new("CMYK", (4, 3), (10, 20, 30, 40)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").shape == (3, 4, 3)
+    assert not caplog.text

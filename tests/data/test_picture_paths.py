@@ -148,6 +148,9 @@ def test_two_pictures_with_one_partner_are_refused(tree):
     tree("gt/1.png", "gt/sub/1.png", "lq/1.png")
     with pytest.raises(DataError, match=r"lq/1\.png would be the partner of both gt/1\.png and gt/sub/1\.png"):
         paired_paths("gt", "lq", None, recursive=True)
+    tree("two/1.png", "two/1.jpg")
+    with pytest.raises(DataError, match=r"both two/1\.jpg and two/1\.png: rename one"):
+        paired_paths("two", "lq", None)
     tree("twice.txt", content="1.png\n1.png\n")  # a picture that counts twice
     assert paired_paths("gt", "lq", "twice.txt") == [("gt/1.png", "lq/1.png")] * 2
 

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hriusr.data import prepare, prepare_jobs
+from hriusr.data import lmdb_store, prepare, prepare_jobs
 from hriusr.data.image_io import list_images, read_image, read_image_bytes, write_image
 from hriusr.data.lmdb_store import lmdb_get, lmdb_keys
 from hriusr.data.matlab_resize import downsample
+from hriusr.data.output_folder import NOTE, OutputFolder
 from hriusr.data.paired_image_dataset import PairedImageDataset
 from hriusr.data.prepare import grid_offsets, prepare_bicubic, prepare_lmdb, prepare_meta_info, prepare_subimages
-from hriusr.data.prepare_jobs import NOTE, OutputFolder, output_stems, run_job
+from hriusr.data.prepare_jobs import output_stems, run_job
 from hriusr.errors import DataError
 from tests.data.prepared import QUIET, age, counts
 
@@ -102,6 +104,44 @@ def test_changed_source_is_worked_on_again(hr_folder, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "X2" / "coffeex2.png"), expected)
 
 
+def test_other_sources_of_the_same_names_are_worked_on(hr_folder, tmp_path):
+    make = lambda folder: prepare_bicubic(folder, tmp_path / "X2", scale=2, **QUIET)  # noqa: E731
+    others = tmp_path / "others"
+    shutil.copytree(hr_folder, others)
+    assert counts(make(hr_folder)) == (3, 0)
+    assert counts(make(others)) == (0, 3)  # copies
+    for path in list_images(others):
+        write_image(path, read_image(path)[:, ::-1])
+        age(path)
+    shutil.copy2(others / "coffee.png", hr_folder)  # older than what was made of the one before
+    assert counts(make(hr_folder)) == (1, 2)
+    assert counts(make(hr_folder)) == (0, 3)
+    assert counts(make(others)) == (2, 1)
+    write_image(others / "new.png", read_image(others / "coffee.png"))
+    assert counts(make(others)) == (1, 3)
+    shutil.copytree(hr_folder, tmp_path / "again")
+    for path in list_images(tmp_path / "again"):
+        write_image(path, read_image(path)[::-1])
+        age(path)
+    assert counts(make(tmp_path / "again")) == (3, 0)
+    for name in ("coffee", "chelsea"):
+        hr_HWC = read_image(tmp_path / "again" / f"{name}.png")
+        expected = downsample(hr_HWC[: len(hr_HWC) // 2 * 2, :82], 2)
+        np.testing.assert_array_equal(read_image(tmp_path / "X2" / f"{name}x2.png"), expected)
+
+
+def test_sources_replaced_before_an_interruption_are_worked_on_after_it(hr_folder, tmp_path, monkeypatch):
+    make = lambda: prepare_subimages(hr_folder, tmp_path / "sub", crop_size=32, step=16, **QUIET)  # noqa: E731
+    make()
+    write_image(hr_folder / "coffee.png", read_image(hr_folder / "coffee.png")[:, ::-1])
+    age(hr_folder / "coffee.png", seconds=10**6)
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "run_job", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    assert counts(make()) == (15, 30)
+
+
 def test_changed_options_make_everything_again_even_after_an_interruption(hr_folder, tmp_path, monkeypatch):
     cut = lambda **grid: prepare_subimages(hr_folder, tmp_path / "sub", crop_size=32, **grid, **QUIET)  # noqa: E731
     first = cut(step=16)
@@ -143,7 +183,7 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     folder, other = tmp_path / ".x.lmdb.999999999.tmp", tmp_path / f".x.{10**25}.tmp"
     folder.mkdir()
     other.write_bytes(b"")
-    OutputFolder.open(tmp_path, {})
+    OutputFolder.open(tmp_path, {}, [])
     assert folder.exists()
     assert other.exists()
     assert ours.exists()
@@ -249,10 +289,29 @@ def test_database_holds_the_pictures_and_is_kept_while_nothing_changes(hr_folder
     assert counts(make(compression=5)) == (3, 0)
     data = tmp_path / "X2.lmdb" / "data.mdb"
     data.write_bytes(data.read_bytes()[:5000])
-    from hriusr.data import lmdb_store
-
     lmdb_store._open.cache_clear()
     assert counts(make(compression=5)) == (3, 0)
+
+
+@pytest.mark.parametrize("damage", ["no list", "empty list", "other name", "no list of names", "pages"])
+def test_damaged_database_is_made_again(hr_folder, tmp_path, damage):
+    database = tmp_path / "x.lmdb"
+    prepare_lmdb(hr_folder, database, **QUIET)
+    meta_info, data = database / "meta_info.txt", database / "data.mdb"
+    if damage == "no list":
+        meta_info.unlink()
+    elif damage == "pages":
+        whole = data.read_bytes()
+        data.write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+        lmdb_store._open.cache_clear()
+        with pytest.raises(DataError, match=r"x\.lmdb is damaged inside .*--overwrite"):
+            lmdb_get(database, "coffee")
+    else:
+        changed = {"empty list": "", "other name": meta_info.read_text().replace("coffee", "tea")}
+        meta_info.write_text(changed.get(damage, "rubbish\n"))
+    assert counts(prepare_lmdb(hr_folder, database, **QUIET)) == (3, 0)
+    assert len(lmdb_get(database, "coffee")) > 1000
+    assert counts(prepare_lmdb(hr_folder, database, **QUIET)) == (0, 3)
 
 
 def test_16_bit_noise_fits_into_its_database(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 
 from hriusr.data.image_io import list_images, read_image, write_image
 from hriusr.data.matlab_resize import downsample
+from hriusr.data.output_folder import NOTE
 from hriusr.data.prepare import prepare_bicubic
-from hriusr.data.prepare_jobs import NOTE
 from hriusr.errors import DataError
 from tests.data.prepared import QUIET, age, counts
 

@@ -232,9 +232,38 @@ def test_normalised_pictures_are_measured_and_saved_as_they_were(run_opt, weight
         assert normalised.metrics == pytest.approx(plain.metrics, abs=1e-3)
 
 
-def test_picture_too_small_to_be_measured_is_named(run_opt, weights):
+def test_what_no_picture_can_be_measured_by_is_an_error_behind_the_report(run_opt, weights, capsys):
     opt = run_opt(is_train=False, path__pretrain_network_g=weights)
-    opt["val"]["metrics"] = {"niqe": {"type": "calculate_niqe", "crop_border": 2}}
-    told = r"photos/astronaut: val.metrics.niqe cannot be measured on a picture of 72x80 with crop_border 2"
-    with pytest.raises(DataError, match=told):
+    opt["val"]["metrics"]["niqe"] = {"type": "calculate_niqe", "crop_border": 2}
+    with pytest.raises(DataError, match="photos: no picture could be measured by niqe; the warnings above say why"):
         run_test(opt)
+    told = "photos/astronaut: val.metrics.niqe cannot be measured on a picture of 72x80 with crop_border 2"
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert json.loads(Path("results/tiny/report.json").read_text())["means"][0]["psnr_y"] > 20
+
+
+def test_small_picture_is_left_out_of_the_mean(run_opt, weights, capsys):
+    for folder, side in (("gt", 10), ("lq", 5)):
+        write_image(
+            Path(folder, "tiny.png"), np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+        )
+    (mean,) = run_test(run_opt(is_train=False, path__pretrain_network_g=weights))
+    rows = json.loads(Path("results/tiny/report.json").read_text())["pictures"]
+    values = [row["ssim_y"] for row in rows]
+    assert values.count(None) == 1
+    assert mean.metrics["ssim_y"] == pytest.approx(np.mean([value for value in values if value is not None]))
+    assert mean.metrics["psnr_y"] == pytest.approx(np.mean([row["psnr_y"] for row in rows]))
+    words = " ".join(capsys.readouterr().err.split())
+    assert "photos/tiny: val.metrics.ssim_y cannot be measured on a picture of 10x10 with crop_border 2" in words
+    assert "photos: ssim_y is the mean of 3 of 4 pictures" in words
+
+
+def test_weights_that_give_nan_are_no_result(run_opt, weights, tmp_path, capsys):
+    content = torch.load(weights, weights_only=True)
+    broken = {
+        key: {name: tensor * torch.nan for name, tensor in content[key].items()} for key in ("params", "params_ema")
+    }
+    torch.save(broken, tmp_path / "nan.pth")
+    with pytest.raises(DataError, match="no picture could be measured by psnr_y"):
+        run_test(run_opt(is_train=False, path__pretrain_network_g=str(tmp_path / "nan.pth")))
+    assert "photos/astronaut: the network's output is NaN or infinite" in " ".join(capsys.readouterr().err.split())

@@ -234,6 +234,7 @@ def test_lost_discriminator_is_named(load):
         ("resize_range: [0.15, 1.5]", "resize_range: [1.5, 0.15]", "resize_range (=[1.5, 0.15]): must be [low, high]"),
         ("resize_range2: [0.3, 1.2]", "resize_range2: [1.1, 1.2]", "must reach from at most 1 to at least 1"),
         ("jpeg_range: [30, 95]", "jpeg_range: [30]", "jpeg_range"),
+        ("jpeg_range2: [30, 95]", "jpeg_range2: [30, 300]", "jpeg_range2 (=[30, 300]): must lie between 1 and 100"),
         ("gray_noise_prob: 0.4", "gray_noise_prob: 1.4", "gray_noise_prob (=1.4): must be less than or equal to 1"),
         ("kernel_prob: [0.45, 0.25, 0.12, 0.03, 0.12,", "kernel_prob: [", "needs one number for each of the 6"),
         ("kernel_list: ['iso',", "kernel_list: ['is',", "datasets.train.kernel_list.0 (='is')"),
@@ -250,6 +251,11 @@ def test_contradictions_are_named(load, old, new, words):
     with pytest.raises(OptionsError) as caught:
         load((old, new))
     assert words in str(caught.value)
+
+
+def test_size_of_the_patch_may_stand_on_top_alone(load):
+    options = load(("    gt_size: 64\n", ""))
+    assert options.datasets["train"].gt_size == 64
 
 
 def test_old_key_of_the_list_is_taken(load):

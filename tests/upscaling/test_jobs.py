@@ -83,6 +83,16 @@ def test_results_of_an_earlier_run_in_the_same_folder_are_left_out(folder):
     assert [job.replaces_input for job in job_list.jobs] == [False, False]
 
 
+def test_results_beside_their_sources_are_left_out_wherever_these_go(folder, tmp_path):
+    source = folder("a.jpg", "a_x2.png", "a_x4.png", "b.png")
+    for output, suffix in ((None, None), (tmp_path / "o", ""), (tmp_path / "o", "_big")):
+        job_list = plan_jobs(source, output, scale=2, suffix=suffix)
+        assert [job.name for job in job_list.jobs] == ["a.jpg", "a_x4.png", "b.png"]
+        assert job_list.notes == ["a_x2.png is left out: it has the name of a.jpg's result"]
+    both = folder("c/a.jpg", "c/a.png") / "c"
+    assert len(plan_jobs(both, tmp_path / "o", scale=2, suffix="", extension="png").jobs) == 2
+
+
 def test_renamed_results_of_an_earlier_run_are_left_out_too(folder):
     source = folder("a.jpg", "a.png")
     expected = {"a.jpg": "a_x2_jpg.png", "a.png": "a_x2_png.png"}

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from hriusr.data import host_memory
 from hriusr.upscaling import memory_plan
 from hriusr.upscaling.memory_plan import LARGEST_TILE, SMALLEST_TILE, available_bytes, bytes_per_pixel, plan_tiles
 
@@ -29,7 +30,7 @@ def test_measuring_leaves_the_modes_alone():
 
 def test_free_memory_is_bounded_by_the_container(monkeypatch):
     assert 0 < available_bytes(CPU) < 2**50
-    monkeypatch.setattr(memory_plan, "_container_bytes", lambda: 12345)
+    monkeypatch.setattr(host_memory, "container_bytes", lambda: 12345)
     assert available_bytes(CPU) == 12345
 
 

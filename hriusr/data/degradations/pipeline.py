@@ -58,7 +58,7 @@ def _degrade_one(x_1CHW: Tensor, kernel2_1KK: Tensor, sinc_1KK: Tensor, draw: Sa
     height, width = x_1CHW.shape[-2] // scale, x_1CHW.shape[-1] // scale
     generator = torch.Generator(x_1CHW.device).manual_seed(draw.noise_seed)
 
-    x_1CHW = F.interpolate(x_1CHW, scale_factor=draw.first.resize_scale, mode=draw.first.resize_mode)
+    x_1CHW = _resize(x_1CHW, draw.first)
     x_1CHW = _compress(_add_noise(x_1CHW, draw.first, generator), draw.first)
 
     if draw.second.is_blurred:
@@ -71,6 +71,14 @@ def _degrade_one(x_1CHW: Tensor, kernel2_1KK: Tensor, sinc_1KK: Tensor, draw: Sa
         x_1CHW = _compress(x_1CHW, draw.second)
     x_1CHW = filter_each(F.interpolate(x_1CHW, size=(height, width), mode=draw.final_mode), sinc_1KK)
     return _compress(x_1CHW, draw.second) if draw.is_jpeg_last else x_1CHW
+
+
+def _resize(x_1CHW: Tensor, draw: StageDraw) -> Tensor:
+    """Resize by a factor, to no less than a pixel."""
+    size = [int(side * draw.resize_scale) for side in x_1CHW.shape[-2:]]
+    if min(size) == 0:
+        return F.interpolate(x_1CHW, size=[max(1, side) for side in size], mode=draw.resize_mode)
+    return F.interpolate(x_1CHW, scale_factor=draw.resize_scale, mode=draw.resize_mode)
 
 
 def _add_noise(x_1CHW: Tensor, draw: StageDraw, generator: torch.Generator) -> Tensor:
