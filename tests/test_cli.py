@@ -40,12 +40,17 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_script_and_module_take_basicsrs_flags(command, tmp_path):
-    starts = [str(ROOT / "hriusr" / f"{command}.py")], ["-m", f"hriusr.{command}"], ["-m", "hriusr", command]
-    for start in starts:
+    for start in ([str(ROOT / "hriusr" / f"{command}.py")], ["-m", f"hriusr.{command}"]):
         result = run_python(*start, "--help", cwd=tmp_path if start[0] != "-m" else ROOT)
         assert result.returncode == 0, result.stderr
         for flag in ("-opt", "--launcher", "--auto_resume", "--debug", "--force_yml", "--local_rank"):
             assert flag in result.stdout
+
+
+def test_package_runs_as_the_command():
+    result = run_python("-m", "hriusr", "--help", cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    assert "upscale" in result.stdout
 
 
 def test_script_does_not_leave_the_package_folder_on_the_path(tmp_path):
