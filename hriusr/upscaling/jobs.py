@@ -120,6 +120,8 @@ def plan_jobs(
     output = None if output_path is None else Path(output_path)
     if len(found.groups) == 1 and found.groups[0].kind == "file":
         jobs, notes = [_single_job(found.groups[0].sources[0], output, naming)], []
+        if output is not None and output.suffix and jobs[0].target.parent == output and not output.exists():
+            notes.append(f"{output} is taken for a folder: {output.suffix} is no format to write")
     else:
         jobs, notes = _jobs_of_groups(found.groups, output, naming)
     for job in jobs:

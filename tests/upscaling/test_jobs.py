@@ -62,6 +62,14 @@ def test_output_of_one_picture_is_a_file_or_a_folder(folder, tmp_path, output, e
     assert plan_jobs(source, tmp_path / output, scale=2).jobs[0].target == tmp_path / expected
 
 
+def test_output_that_may_be_a_misspelt_file_is_told_to_be_a_folder(folder, tmp_path):
+    source = folder("a.png") / "a.png"
+    job_list = plan_jobs(source, tmp_path / "b.jpgg", scale=2)
+    assert job_list.jobs[0].target == tmp_path / "b.jpgg" / "a.png"
+    assert job_list.notes == [f"{tmp_path / 'b.jpgg'} is taken for a folder: .jpgg is no format to write"]
+    assert plan_jobs(source, tmp_path / "b", scale=2).notes == []
+
+
 def test_colliding_names_are_told_apart(folder, tmp_path):
     source = folder("a.jpg", "a.png", "a.bmp", "a_jpg.png", "b.png")
     job_list = plan_jobs(source, tmp_path, scale=2, extension="png")
