@@ -47,10 +47,9 @@ class PreparedTables(NamedTuple):
     """Tables as the score reads them, times the scale of scores."""
 
     bias: Tensor  # (h, P, N)
-    involution: (
-        Tensor | None
-    )  # (h, d, Y + X) axial; (h, d, Y) crossed, and X for imprinting; full: (h, P, N, d), or by column (h, x, d, Y x')
-    imprinting: Tensor | None  # likewise
+    # (h, d, Y + X) axial; (h, d, Y) and (h, d, X) crossed; full: (h, P, N, d), or by column (h, x, d, Y x')
+    involution: Tensor | None
+    imprinting: Tensor | None
 
 
 class RelativeScores(nn.Module):
