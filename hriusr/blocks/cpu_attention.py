@@ -5,6 +5,7 @@ they stay in the cache, and views of them are made once. cpu_attention_grad.py h
 
 - Involution is more channels of queries and keys, one product for all (relative_scores.py). Imprinting is the same from
   the keys' side; in half precision it is computed so, else adding whole rows of scores costs less.
+- Without relative terms, and where nobody needs the weights, torch's scaled_dot_product_attention does it all.
 - Where nobody needs the weights they are exponentials as they are: a channel of ones behind the values gives their sum
   with the product, outputs are divided by it. Softmax reads scores twice more; it comes in for fp16, and once a sum has
   left what _SUMS says for all that follows in the same pass: so a window's last digits may depend on those before it.
@@ -15,7 +16,8 @@ Shapes: M windows, m of them at a time, h heads, P target cells (p_y, p_x), N so
 B = h m, C = h d, k parts of a projection, T table entries of both axes and padding, c channels of a product.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -218,6 +220,8 @@ class WindowScorer:
         self.tables = RelativeTables(tables.bias_hPN, padded(involution), padded(imprinting))
         self._frames: dict[int, _Frame] = {}
         self._takes_exponentials = tables.bias_hPN.dtype != torch.float16  # 65504 is the exponential of 11
+        is_plain = involution is None and imprinting is None and "q1" in plan.where
+        self._biases = _Biases(tables.bias_hPN) if is_plain and _fuses(tables.bias_hPN.dtype) else None
 
     def attend(
         self, projections: Sequence[Tensor], masks: Mapping[int, Tensor], weights_BPN: Tensor | None = None
@@ -233,6 +237,12 @@ class WindowScorer:
             y_mPC.
         """
         num_windows = len(projections[0])
+        if weights_BPN is None and self._biases is not None:
+            parts = self.plan.split(projections)
+            q, k, v = (parts[name].transpose(1, 2) for name in ("q1", "k1", "value"))
+            with self._biases.of(num_windows, masks) as bias:
+                y_mhPd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=self.plan.scale)
+            return y_mhPd.transpose(1, 2).flatten(2)
         if num_windows not in self._frames:
             self._frames[num_windows] = _Frame(self.plan, self.tables, num_windows)
         frame = self._frames[num_windows]
@@ -286,6 +296,34 @@ class WindowScorer:
             scores_hmyxyx += term.scores_hmyxyx
         for index, mask_PN in masks.items():
             scores_hmPN[:, index] += mask_PN
+
+
+class _Biases:
+    """The bias of every window, and room for that of windows with masks."""
+
+    def __init__(self, bias_hPN: Tensor) -> None:
+        self._bias_hPN = bias_hPN.contiguous()
+        self._room_mhPN = bias_hPN.new_empty(0, *bias_hPN.shape)
+
+    @contextlib.contextmanager
+    def of(self, num_windows: int, masks: Mapping[int, Tensor]) -> Iterator[Tensor]:
+        """Give what is added to scores: (1, h, P, N), or (m, h, P, N) with masks."""
+        if not masks:
+            yield self._bias_hPN[None]
+            return
+        if num_windows > len(self._room_mhPN):
+            self._room_mhPN = self._bias_hPN.repeat(num_windows, 1, 1, 1)
+        bias_mhPN = self._room_mhPN[:num_windows]
+        for index, mask_PN in masks.items():
+            bias_mhPN[index] += mask_PN
+        yield bias_mhPN
+        for index in masks:
+            bias_mhPN[index] = self._bias_hPN
+
+
+def _fuses(dtype: torch.dtype) -> bool:
+    """Whether torch's own attention is faster without relative terms: in bf16 where there are matrix units for it."""
+    return dtype.itemsize >= 4 or (dtype == torch.bfloat16 and getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 def _divided(x_mPhd: Tensor, sum_mPh1: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ UNITS = {
     "hriu nm": lambda: HRIU(8, 2, 4, terms="nm"),
     "hriu a": lambda: HRIU(8, 2, 4, terms="a"),
     "hriu crossed": lambda: HRIU(8, 2, (4, 2), tables="crossed", shift_size=1),
+    "hriu a shifted": lambda: HRIU(8, 2, (4, 2), terms="a", shift_size=1),
+    "shared a": lambda: SharedHRIU(8, 2, 4, terms="a", similarity="cosine", shift_size=3),
     "hriu full": lambda: HRIU(8, 2, (4, 2), tables="full"),
     "hriu full n": lambda: HRIU(8, 2, 4, tables="full", terms="n", shift_size=2),
     "shrinking full": lambda: HRIU(8, 2, 4, 2, tables="full"),
