@@ -1,7 +1,7 @@
 """The one place where window scores become outputs: softmax(q k^T + bias) v.
 
 Ways of computing the same thing, each the fastest one somewhere:
-- explicit: two batched products and a softmax. Fastest on a CPU for the 64 to 576 keys that windows have.
+- explicit: two batched products and a softmax. The way on a CPU with gradients.
 - in place: the same without gradients on a CPU, a few windows at a time in one buffer that stays in the cache, so
   memory does not grow with the map either.
 - fused: one scaled_dot_product_attention with the bias as its mask, for CUDA.

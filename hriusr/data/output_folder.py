@@ -68,8 +68,8 @@ class OutputFolder:
             note, noted = path / NOTE, _read_note(path)
             found = {source.name: _fingerprint(source) for source in sources}
             known = {} if noted is None else noted.get("sources", {})
-            others = [name for name, print_ in found.items() if known.get(name, print_) != print_]
-            is_other_folder = others and len(others) == sum(name in known for name in found)
+            others = [name for name in found if name in known and known[name] != found[name]]
+            is_other_folder = len(others) > 0 and len(others) == sum(name in known for name in found)
             if overwrite or noted is None or noted.get("options") != options or is_other_folder:
                 adopted = {} if overwrite else _adopted_so_far(path, noted)
                 noted = {"options": options, "adopted": adopted, "sources": found}

@@ -102,16 +102,17 @@ def _tell_what_is_missing(means: list[DatasetMean]) -> None:
     Raises:
         DataError: a metric could be measured on no picture of a test set; the report is there all the same.
     """
+    failures = []
     for mean in means:
         counts = {label: mean.num_measured.get(label, 0) for label in mean.metrics}
         failed = [label for label, count in counts.items() if count == 0]
         if failed:
-            raise DataError(
-                f"{mean.dataset}: no picture could be measured by {', '.join(failed)}; the warnings above say why"
-            )
+            failures.append(f"{mean.dataset}: no picture could be measured by {', '.join(failed)}")
         for label, count in counts.items():
-            if count < mean.num_pictures:
+            if 0 < count < mean.num_pictures:
                 logger.warning("%s: %s is the mean of %d of %d pictures", mean.dataset, label, count, mean.num_pictures)
+    if failures:
+        raise DataError(f"{'; '.join(failures)}; the warnings above say why")
 
 
 def show_means(means: list[DatasetMean], console: Console) -> None:

@@ -87,7 +87,9 @@ def validate(
         where = f"{dataset_name}/{name}"
         is_finite = bool(result_BCHW.isfinite().all())
         if not is_finite:
-            logger.warning("%s: the network's output is NaN or infinite: it counts as not measured", where)
+            logger.warning(
+                "%s: the network's output is NaN or infinite, so it is not measured: use other weights", where
+            )
             result_BCHW = result_BCHW.nan_to_num(nan=0.0)
         result_HWC, lq_HWC, gt_HWC = (
             None if picture is None else tensor_to_image(without_normalisation(picture, dataset_opt))

@@ -98,14 +98,15 @@ def _calculate(label: str, data: Mapping[str, np.ndarray], metric_opt: Mapping[s
     height, width = data["img"].shape[:2]
     border = metric_opt.get("crop_border", 0)
     told = f"val.metrics.{label} cannot be measured on a picture of {width}x{height} with crop_border {border}"
+    remedy = "lower crop_border, leave the picture out, or take the metric out"
     if min(height, width) <= 2 * border:
-        raise DataError(f"{told}: nothing is left")
+        raise DataError(f"{told}: nothing is left; {remedy}")
     try:
         value = float(calculate_metric(data, metric_opt))
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:  # what metrics of others raise
-        raise DataError(f"{told} ({error})") from error
+        raise DataError(f"{told} ({error}); {remedy}") from error
     if math.isnan(value):
-        raise DataError(f"{told}: the value is not a number")
+        raise DataError(f"{told}: the value is not a number; {remedy}")
     return value
 
 
