@@ -30,7 +30,7 @@ LAYERS = {
     "archs": {"basicsr_bridge", "blocks", *LEAVES},
     "models": {"basicsr_bridge", "archs", "losses", "data.degradations", *LEAVES},
     "engine": {"basicsr_bridge", "options", "data", "archs", "losses", "models", "metrics", "upscaling", *LEAVES},
-    "pictures": {"data.image_io", "data.leftovers", *LEAVES},
+    "pictures": {"data.image_bytes", "data.image_io", "data.leftovers", *LEAVES},
     "upscaling": {"data", "pictures", "archs", "models", *LEAVES},
     "exporting": {"archs", "upscaling", *LEAVES},
     "doctor": {"options", "data", "models", "engine", "analysis.memory_use", "upscaling", "metrics", *LEAVES},

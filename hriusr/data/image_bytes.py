@@ -8,10 +8,12 @@ T.81), the RIFF length of WebP, the pixel array's length in BMP. libtiff itself 
 import struct
 import zlib
 from collections.abc import Iterator
+from mmap import mmap
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277  # TIFF 6.0
+_PHOTOMETRIC, _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES = 262, 277, 338  # TIFF 6.0
 _CMYK = 5
+Buffer = bytes | mmap
 
 
 def why_damaged(content: bytes) -> str | None:
@@ -67,7 +69,13 @@ def tiff_channels(content: bytes) -> int:
     return _tiff_value(content, _SAMPLES_PER_PIXEL, 1)
 
 
-def _tiff_value(content: bytes, tag: int, default: int) -> int:
+def tiff_leaves_opacity_open(content: Buffer) -> bool:
+    """Tell whether a TIFF has a channel behind its colours without saying that it is opacity; BigTIFF gives False."""
+    is_classic = content[:4] in (b"II*\0", b"MM\0*")
+    return is_classic and _tiff_value(content, _EXTRA_SAMPLES, 1) == 0
+
+
+def _tiff_value(content: Buffer, tag: int, default: int) -> int:
     order = "<" if content[:2] == b"II" else ">"
     try:
         directory = struct.unpack_from(order + "I", content, 4)[0]

@@ -8,6 +8,7 @@ damage is found before the network starts: up to _IN_MEMORY bytes into memory, l
 name, which vanishes with the process, however it ends.
 """
 
+import mmap
 import os
 import tempfile
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from hriusr.data.image_bytes import tiff_leaves_opacity_open
 from hriusr.errors import DataError, HriusrError
 from hriusr.pictures.apng import count_png_frames
 from hriusr.pictures.bmp import open_plain_bmp
@@ -204,6 +206,8 @@ def open_source(
             image, num_frames, notes = _open_with_vips(source, loader, path, max_pixels)
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
         image = _as_rgb(image, path)
+        if loader == "tiffload" and image.bands in (2, 4) and _leaves_opacity_open(path):
+            notes = (*notes, "its last channel is taken for opacity, which the file does not say: else save it without")
         metadata = metadata_of(image)
         if loader == "tiffload" and "exif-data" not in metadata.fields:
             metadata = replace(metadata, fields=metadata.fields | exif_fields(path))
@@ -302,6 +306,11 @@ def _as_rgb(image, path: Path):
     if not 1 <= image.bands <= 4:
         raise DataError(f"{path} has {image.bands} channels: save it as an RGB or grey picture, with or without alpha")
     return image
+
+
+def _leaves_opacity_open(path: Path) -> bool:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return tiff_leaves_opacity_open(content)
 
 
 def _upright(image, num_frames: int):

@@ -111,6 +111,17 @@ def test_tiff_equals_tifffiles(tmp_path, dtype, num_channels, settings):
     assert np.array_equal(rows_of(tmp_path / "a.tif"), pixels)
 
 
+@pytest.mark.parametrize(("num_channels", "photometric"), [(4, "rgb"), (2, "minisblack")])
+@pytest.mark.parametrize("kind", ["unspecified", "unassalpha"])
+def test_a_channel_that_may_be_something_else_than_opacity_is_told(tmp_path, num_channels, photometric, kind):
+    pixels = noise((9, 13, num_channels), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, planarconfig="contig", extrasamples=[kind])
+    with open_source(tmp_path / "a.tif") as source:
+        assert [note.startswith("its last channel is taken for opacity") for note in source.notes] == (
+            [True] if kind == "unspecified" else []
+        )
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_colours_multiplied_by_alpha_are_divided_again(tmp_path, dtype):
     greatest = 1.0 if dtype == np.float32 else np.iinfo(dtype).max
