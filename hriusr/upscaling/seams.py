@@ -113,8 +113,9 @@ def _spans(plan: AxisPlan) -> list[tuple[int, int]]:
 
 
 def _with_context(span: tuple[int, int], size: int, alignment: int) -> tuple[int, int]:
-    """Return a larger span that begins where windows begin."""
-    return max(0, span[0] - CONTEXT) // alignment * alignment, min(size, span[1] + CONTEXT)
+    """Return a larger span whose ends fall on windows as the picture's do, also where it is turned or flipped."""
+    start, stop = max(0, span[0] - CONTEXT), min(size, span[1] + CONTEXT)
+    return start // alignment * alignment, stop + (size - stop) % alignment
 
 
 def _levels(pixels_HWC: np.ndarray) -> np.ndarray:

@@ -1,12 +1,16 @@
 """Tiled against whole on a photograph, with the networks of this package: no seam, at the default overlap."""
 
+import numpy as np
 import pytest
 import torch
 
 from hriusr.archs.registry import build_network
-from hriusr.data.image_io import image_to_tensor
+from hriusr.archs.weights import save_weights
+from hriusr.data.image_io import image_to_tensor, write_image
+from hriusr.upscaling.picture_upscaler import TileOptions
 from hriusr.upscaling.tile_plan import default_overlap, network_alignment, plan_axis
 from hriusr.upscaling.tiling import tile_upscale
+from hriusr.upscaling.upscale import upscale_path
 
 SWIN = {
     "upscale": 2,
@@ -59,3 +63,20 @@ def test_no_seam_on_a_photograph(photo, name):
     assert (tiled - whole).abs().max() < 0.5 / 255
     assert jump < 0.002  # of the mean gradient of a column, wherever the column lies
     assert hard_jump > 20 * jump  # what the overlap is for
+
+
+def test_seams_of_a_self_ensemble_are_compared_with_windows_where_they_were(tmp_path, photo):
+    opt = {"type": "SwinIR", **SWIN, "depths": [2], "num_heads": [2]}
+    save_weights(tmp_path / "net.pth", build_network(opt), opt)
+    strip = photo("astronaut")[100:117]
+    write_image(tmp_path / "a.png", np.concatenate([strip, strip[:, 1:]], 1)[:, :701])
+    report = upscale_path(
+        tmp_path / "a.png",
+        weights=tmp_path / "net.pth",
+        self_ensemble=True,
+        tiles=TileOptions(tile_size=128, exact=True),
+        checks_seams=True,
+        device="cpu",
+    )
+    assert report.outcomes[0].seams["num_crossings"] > 0
+    assert report.outcomes[0].seams["max_difference"] == 0
