@@ -24,12 +24,14 @@ from hriusr.models.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-# How PyTorch's allocators and cuDNN say that a tensor is too large, where they don't raise their own class.
+# How PyTorch's allocators, cuDNN and oneDNN say that a tensor is too large, where they don't raise their own class.
 _OUT_OF_MEMORY_WORDS = (
     "out of memory",
     "can't allocate memory",
     "not enough memory",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN
+    "could not create a memory",
     "canUse32BitIndexMath",
 )
 

@@ -1,5 +1,6 @@
 """Memory plan: what is measured, what is free, what follows."""
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -32,6 +33,16 @@ def test_free_memory_is_bounded_by_the_container(monkeypatch):
     assert 0 < available_bytes(CPU) < 2**50
     monkeypatch.setattr(host_memory, "container_bytes", lambda: 12345)
     assert available_bytes(CPU) == 12345
+
+
+def test_free_memory_is_bounded_by_the_limit_of_the_process():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, before[1]))
+    try:
+        assert 2**27 < available_bytes(CPU) <= 2**28
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_picture_that_fits_is_not_cut():
