@@ -11,21 +11,24 @@ from pathlib import Path
 import numpy as np
 
 from hriusr.atomic_file import replacing
+from hriusr.data.leftovers import remove_leftover_files
 from hriusr.errors import DataError, HriusrError
 from hriusr.pictures.video_formats import VIDEO_TARGETS
 from hriusr.pictures.video_reader import VideoReader, av_reason, load_av, to_rgb
 from hriusr.pictures.video_writer import VideoWriter
 
-_LACKING = 1.0  # seconds that may lack at the end before a file counts as cut off
+# Seconds that may lack at the end, the sound may be longer: noted from here on, cut off beyond a share and its bounds
+_NOTED, _LACKING_SHARE, _LACKING = 0.5, 0.05, (1.0, 10.0)
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What was written: number of frames, and the size of each in pixels."""
+    """What was written: number of frames, the size of each in pixels, and what the user should know."""
 
     num_frames: int
     height: int
     width: int
+    notes: tuple[str, ...] = ()
 
 
 def upscale_video(
@@ -57,10 +60,11 @@ def upscale_video(
             f"use one of {', '.join(VIDEO_TARGETS)}"
         )
     av = load_av()
+    remove_leftover_files(target.parent, target.name)  # a killed process may have left gigabytes
     with VideoReader(source) as reader, replacing(target) as file:
         writer = VideoWriter(file.name, container, reader, target, crf)
         try:
-            _upscale_frames(reader, writer, upscale_frame, progress)
+            notes = _upscale_frames(reader, writer, upscale_frame, progress)
             writer.finish()
         except av.error.FFmpegError as error:
             raise HriusrError(
@@ -68,7 +72,7 @@ def upscale_video(
             ) from error
         finally:
             writer.abandon()
-    return VideoResult(writer.num_frames, *writer.size)
+    return VideoResult(writer.num_frames, *writer.size, notes)
 
 
 def _upscale_frames(
@@ -76,7 +80,8 @@ def _upscale_frames(
     writer: VideoWriter,
     upscale_frame: Callable[[np.ndarray], np.ndarray],
     progress: Callable[[float], None] | None,
-) -> None:
+) -> tuple[str, ...]:
+    """Write all frames and copied packets; return notes."""
     for packet, frame in reader.items():
         if frame is None:
             writer.copy(packet)
@@ -89,6 +94,12 @@ def _upscale_frames(
         raise DataError(
             f"{reader.path} holds no frame that can be decoded: copy it again, or take it out of the folder"
         )
+    if not reader.duration:
+        return ()
     ended = writer.seconds - reader.start
-    if reader.duration and ended < reader.duration - max(_LACKING, 0.05 * reader.duration):
+    least, most = _LACKING
+    if ended < reader.duration - min(max(_LACKING_SHARE * reader.duration, least), most):
         raise DataError(f"{reader.path} is cut off at {ended:.1f} of {reader.duration:.1f} s: copy it again")
+    if ended < reader.duration - _NOTED:
+        return (f"its pictures end at {ended:.1f} of {reader.duration:.1f} s: it may be cut off",)
+    return ()

@@ -267,3 +267,20 @@ def test_error_of_the_network_goes_through_and_leaves_nothing(tmp_path):
 def test_unknown_format_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"\.avi is not a video format that we write: use one of \.mp4, "):
         upscale_video(tmp_path / "a.mp4", tmp_path / "b.avi", doubled)
+
+
+def test_an_end_that_may_be_missing_is_told(tmp_path):
+    make_video(tmp_path / "a.mkv", times=range(200))
+    assert upscale_video(tmp_path / "a.mkv", tmp_path / "b.mkv", lambda pixels: pixels).notes == ()
+    cut(tmp_path / "a.mkv", 0.96)
+    result = upscale_video(tmp_path / "a.mkv", tmp_path / "b.mkv", lambda pixels: pixels)
+    assert 185 <= result.num_frames < 200
+    assert result.notes == (f"its pictures end at {result.num_frames / 10:.1f} of 20.0 s: it may be cut off",)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    make_video(tmp_path / "a.mp4")
+    for name in (".b.mp4.99999999.tmp", ".c.mp4.99999999.tmp"):
+        (tmp_path / name).write_bytes(b"gigabytes")
+    upscale_video(tmp_path / "a.mp4", tmp_path / "b.mp4", doubled)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.mp4.99999999.tmp", "a.mp4", "b.mp4"]
