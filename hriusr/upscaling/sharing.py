@@ -8,6 +8,7 @@ others to stop; all of them are ready for the next picture.
     process 0   take a round of tiles, hand them on, send the verdict: go on (1) or stop (0)
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from hriusr.errors import HriusrError, ToldByAnotherError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -176,8 +179,7 @@ class TileSharing:
                 if verdict == 0:
                     for rank in waiting:
                         _discard(rank)
-                for rank in told:
-                    dist.send(torch.tensor([verdict]), rank)
+                _tell(torch.tensor([verdict]), told)
 
     def _send_all(self, results: Iterator[Tensor], num_mine: int) -> None:
         for number in range(num_mine):
@@ -198,11 +200,17 @@ ALONE = TileSharing()
 @contextmanager
 def _reaching_all() -> Iterator[None]:
     """Say in one line that a process is gone."""
+    with _reaching("a process"):
+        yield
+
+
+@contextmanager
+def _reaching(whom: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = str(error).split("\n", maxsplit=1)[0]
-        raise HriusrError(f"a process of this run is gone ({text}): run it again") from None
+        logger.debug("%s of this run is gone", whom, exc_info=True)  # gloo's own words help nobody
+        raise HriusrError(f"{whom} of this run is gone: run it again") from error
 
 
 def _describe(error: Exception) -> str:
@@ -210,38 +218,48 @@ def _describe(error: Exception) -> str:
     return text if isinstance(error, HriusrError) else f"{type(error).__name__}: {text}"
 
 
+def _tell(verdict: Tensor, ranks: Sequence[int]) -> None:
+    """Send the verdict to all who wait for it, whoever of them is gone."""
+    problem = None
+    for rank in ranks:
+        try:
+            with _reaching(f"process {rank}"):
+                dist.send(verdict, rank)
+        except HriusrError as error:
+            problem = problem or error
+    if problem is not None and verdict.item():  # else an error is on its way, which says more
+        raise problem
+
+
 def _await_verdict() -> None:
     verdict = torch.zeros(1, dtype=torch.int64)
-    dist.recv(verdict, 0)
+    with _reaching("process 0"):
+        dist.recv(verdict, 0)
     if not verdict.item():
         raise ToldByAnotherError("another process failed, and said why")
 
 
 def _send(result: Tensor | str) -> None:
     if isinstance(result, str):
-        message = torch.frombuffer(bytearray(result.encode()), dtype=torch.uint8)
-        dist.send(torch.tensor([0, len(message), 0, 0, 0]), 0)
-        dist.send(message, 0)
+        content = torch.frombuffer(bytearray(result.encode()), dtype=torch.uint8)
+        header = torch.tensor([0, len(content), 0, 0, 0])
     else:
-        dist.send(torch.tensor([1, *result.shape]), 0)
-        dist.send(result, 0)
+        content, header = result, torch.tensor([1, *result.shape])
+    with _reaching("process 0"):
+        dist.send(header, 0)
+        dist.send(content, 0)
 
 
 def _receive(rank: int) -> Tensor:
     header = torch.zeros(_HEADER, dtype=torch.int64)
-    try:
+    with _reaching(f"process {rank}"):
         dist.recv(header, rank)
-    except RuntimeError as error:
-        text = str(error).split("\n", maxsplit=1)[0]
-        raise HriusrError(f"process {rank} of this run is gone ({text}): run it again") from None
-    is_tile, *shape = header.tolist()
+        is_tile, *shape = header.tolist()
+        content = torch.empty(shape) if is_tile else torch.empty(shape[0], dtype=torch.uint8)
+        dist.recv(content, rank)
     if is_tile:
-        result = torch.empty(shape)
-        dist.recv(result, rank)
-        return result
-    message = torch.empty(shape[0], dtype=torch.uint8)
-    dist.recv(message, rank)
-    raise HriusrError(bytes(message.tolist()).decode(errors="replace"))
+        return content
+    raise HriusrError(bytes(content.tolist()).decode(errors="replace"))
 
 
 def _discard(rank: int) -> None:

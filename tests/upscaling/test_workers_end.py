@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hriusr.archs.registry import build_network
@@ -45,6 +46,26 @@ def run(tmp_path, photo):
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     process.communicate()
+
+
+def test_a_worker_killed_in_a_large_picture_is_named(tmp_path, photo):
+    opt = VARIANTS["hat_tiny_x2"].network_opt()
+    save_weights(tmp_path / "net.safetensors", build_network(opt), opt)
+    write_image(tmp_path / "a.png", np.tile(photo("astronaut"), (2, 2, 1)))
+    command = [sys.executable, "-m", "hriusr.cli", "upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png")]
+    command += ["-w", str(tmp_path / "net.safetensors"), "--workers", "2", "--tile-size", "64"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / ".b.png.hriusr" / "state.json"
+    deadline = time.monotonic() + 200
+    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert "process 1 of this run is gone: run it again" in err.replace("\n", " ")
+    assert "finished rows are kept" in err.replace("\n", " ")
+    assert "Traceback" not in err
+    assert "RuntimeError" not in err
 
 
 def children(parent):
