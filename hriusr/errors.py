@@ -12,6 +12,10 @@ class ToldByAnotherError(HriusrError):
     """Another process of the same run has said what went wrong; this one ends without a word."""
 
 
+class FolderBusyError(HriusrError):
+    """Another process is at work in a folder."""
+
+
 class OptionsError(HriusrError):
     """An option file that cannot be run; lists every problem found, one a line."""
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from hriusr.errors import HriusrError
+from hriusr.errors import FolderBusyError
 
 try:
     import fcntl
@@ -58,7 +58,7 @@ class FolderLock:
         """Lock a folder and let go of the one before; without effect where it is absent or locks are not supported.
 
         Raises:
-            HriusrError: another process holds it.
+            FolderBusyError: another process holds it.
         """
         self.release()
         if fcntl is None or not folder.is_dir():
@@ -73,7 +73,7 @@ class FolderLock:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             file.close()
-            raise HriusrError(
+            raise FolderBusyError(
                 f"{folder} is {self._activity} by another process (id {holder}): wait for it, stop it, or use another "
                 "name"
             ) from error

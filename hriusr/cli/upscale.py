@@ -22,6 +22,7 @@ class Backend(str, Enum):
     onnx = "onnx"
 
 
+_JPEG_QUALITY = 95
 _TILES, _SIZE, _FILES, _NETWORK = "Tiles and speed", "Size of the results", "Files", "Network"
 
 
@@ -125,7 +126,9 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=_FILES)
     ] = False,
-    jpeg_quality: Annotated[int, typer.Option(min=0, max=100, help="Of results in JPEG.", rich_help_panel=_FILES)] = 95,
+    jpeg_quality: Annotated[
+        int, typer.Option(min=0, max=100, help="Of results in JPEG.", rich_help_panel=_FILES)
+    ] = _JPEG_QUALITY,
     max_pixels: Annotated[
         int | None,
         typer.Option(
@@ -194,6 +197,10 @@ def upscale(
         unused.append(f"extension (={extension}) has no effect: results are {', '.join(sorted(kinds))}")
     if check_seams and any(target.suffix.lower() in VIDEO_TARGETS for target in targets):
         unused.append("check_seams has no effect on videos")
+    if max_pixels and any(target.suffix.lower() in VIDEO_TARGETS for target in targets):
+        unused.append(f"max_pixels (={max_pixels}) has no effect on videos")
+    if jpeg_quality != _JPEG_QUALITY and kinds and not kinds & {"jpg", "jpeg"}:
+        unused.append(f"jpeg_quality (={jpeg_quality}) has no effect: results are {', '.join(sorted(kinds))}")
     for note in unused:
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
     report.notes += unused

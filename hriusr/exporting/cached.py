@@ -8,7 +8,7 @@ from typing import Any
 
 from hriusr import __version__
 from hriusr.archs.pretrained import find_weights
-from hriusr.errors import WeightsError
+from hriusr.errors import HriusrError, WeightsError
 from hriusr.exporting.export import export_network
 from hriusr.upscaling.receptive_field import cache_folder
 
@@ -33,5 +33,12 @@ def exported_onnx(weights: str | Path, settings: Mapping[str, Any] | None = None
     digest.update(json.dumps([__version__, dict(settings or {})], sort_keys=True).encode())
     target = cache_folder() / "onnx" / f"{path.stem}_{digest.hexdigest()[:16]}.onnx"
     if not target.exists():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HriusrError(
+                f"cannot make the folder {target.parent} ({error.strerror}): "
+                "let HRIUSR_CACHE name one that can be written"
+            ) from None
         export_network(path, target, settings=settings)
     return target

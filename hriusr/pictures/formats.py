@@ -20,6 +20,7 @@ class Format:
         max_side: greatest height and width, pixels.
         has_alpha, has_frames: whether it can have them.
         max_bytes: of the pixels; None: no limit.
+        has_metadata: whether it can have a colour profile and EXIF.
     """
 
     dtypes: Sequence[type]
@@ -27,6 +28,7 @@ class Format:
     has_alpha: bool = False
     has_frames: bool = False
     max_bytes: int | None = None
+    has_metadata: bool = True
 
 
 _BYTES, _INTEGERS = (np.uint8,), (np.uint8, np.uint16)
@@ -39,8 +41,9 @@ TARGET_FORMATS = {
     ".webp": Format(_BYTES, 16383, has_alpha=True, has_frames=True),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".bmp": Format(_BYTES, 2**31 - 1, max_bytes=_GIB4 - 2**16),
-    ".gif": Format(_BYTES, 65535, has_alpha=True, has_frames=True),  # 256 colours; a pixel is opaque or clear
+    ".bmp": Format(_BYTES, 2**31 - 1, max_bytes=_GIB4 - 2**16, has_metadata=False),
+    # 256 colours; a pixel is opaque or clear
+    ".gif": Format(_BYTES, 65535, has_alpha=True, has_frames=True, has_metadata=False),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hriusr.atomic_file import check_writable
-from hriusr.errors import DataError, HriusrError, ToldByAnotherError
+from hriusr.errors import DataError, FolderBusyError, HriusrError, ToldByAnotherError
 from hriusr.pictures.encoder import encode_picture
 from hriusr.pictures.formats import check_target, format_of
 from hriusr.pictures.source import MAX_PIXELS, PictureSource, open_source
@@ -22,8 +22,11 @@ from hriusr.upscaling.output_size import OutputSize
 from hriusr.upscaling.picture_rows import OpaquePicture, is_opaque
 from hriusr.upscaling.picture_upscaler import FractionDone, PictureUpscaler
 from hriusr.upscaling.sharing import ALONE, TileSharing
+from hriusr.upscaling.tile_runner import is_out_of_memory
 
 logger = logging.getLogger(__name__)
+
+_DESCRIPTIONS = {"icc-profile-data": "colour profile", "exif-data": "EXIF"}  # names are libvips'
 
 
 @dataclass
@@ -70,9 +73,8 @@ class JobRunner:
             return Outcome(job.name, job.target, "failed", str(error))
         except Exception as error:  # one picture's trouble must not end the batch
             logger.debug("%s failed", job.source, exc_info=True)
-            text = str(error).strip().split("\n", maxsplit=1)[0]
-            reason = text if isinstance(error, HriusrError) else f"{type(error).__name__}: {text}"
-            return Outcome(job.name, job.target, "failed", reason, notes=unfinished_notes(job))
+            notes = () if isinstance(error, FolderBusyError) else unfinished_notes(job)  # those rows are another's
+            return Outcome(job.name, job.target, "failed", _why(error), notes=notes)
         return Outcome(job.name, job.target, "written", seconds=time.perf_counter() - started, **found)
 
     def _why_not(self, job: Job) -> str:
@@ -93,7 +95,7 @@ class JobRunner:
         if self.sharing.rank != 0:
             return {}
         result = upscale_video(job.source, job.target, self.upscaler.upscale_array, progress=progress)
-        return {"size": (result.height, result.width), "num_frames": result.num_frames}
+        return {"size": (result.height, result.width), "num_frames": result.num_frames, "notes": result.notes}
 
     def _run_picture(self, job: Job, progress: FractionDone | None) -> dict[str, Any]:
         with ExitStack() as stack:
@@ -119,7 +121,7 @@ class JobRunner:
                 jpeg_quality=self.jpeg_quality,
             )
             canvas.finish()
-            notes = self._notes(source, size, is_continued, seams)
+            notes = self._notes(source, job.target, size, is_continued, seams)
         return {
             "size": size,
             "num_frames": source.num_frames,
@@ -150,13 +152,18 @@ class JobRunner:
             "modified": status.st_mtime_ns,
         } | self.upscaler.identity()
 
-    def _notes(self, source: PictureSource, size: tuple[int, int], is_continued: bool, seams: Any) -> tuple[str, ...]:
+    def _notes(
+        self, source: PictureSource, target: Path, size: tuple[int, int], is_continued: bool, seams: Any
+    ) -> tuple[str, ...]:
         scale, precision = self.upscaler.scale, self.upscaler.options.precision
         notes = [*source.notes]
         if is_continued:
             notes.append("continued where an earlier run was cut off")
         if size[0] > source.height * scale or size[1] > source.width * scale:
             notes.append(f"the network enlarges x{scale}; what goes beyond is bicubic, without detail of its own")
+        left_out = [what for name, what in _DESCRIPTIONS.items() if name in source.metadata.fields]
+        if left_out and not format_of(target).has_metadata:
+            notes.append(f"{target.suffix.lower()} holds no {' and no '.join(left_out)}: left out")
         if source.dtype.itemsize > 1 and precision != "fp32":
             notes.append(f"{precision} keeps 8 to 11 bits of a picture with more: use precision fp32")
         if self.upscaler.has_unheld_pools and source.height * source.width > PROBE_SIDE**2:
@@ -166,6 +173,15 @@ class JobRunner:
         elif self.checks_seams:
             notes.append("seams: none, the picture is one tile")
         return tuple(notes)
+
+
+def _why(error: Exception) -> str:
+    text = str(error).strip().split("\n", maxsplit=1)[0]
+    if isinstance(error, HriusrError):
+        return text
+    if is_out_of_memory(error):
+        return "memory ran out: choose a smaller tile_size, or end other programs"
+    return f"{type(error).__name__}: {text}"
 
 
 def unfinished_notes(job: Job) -> tuple[str, ...]:

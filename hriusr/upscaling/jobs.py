@@ -116,14 +116,16 @@ def plan_jobs(
         OptionsError: unknown extension, or one that contradicts output_path; a result would replace its own source.
     """
     naming = _Naming(f"x{scale:g}" if mark is None else mark, suffix, _check_extension(extension), max_pixels)
-    found = find_inputs([inputs] if isinstance(inputs, str | Path) else inputs, recursive=recursive)
+    inputs = [inputs] if isinstance(inputs, str | Path) else inputs
+    found = find_inputs(inputs, recursive=recursive)
+    is_alone = len({str(item) for item in inputs}) == 1  # as given: names must not depend on what could be found
     output = None if output_path is None else Path(output_path)
-    if len(found.groups) == 1 and found.groups[0].kind == "file":
+    if is_alone and found.groups[0].kind == "file":
         jobs, notes = [_single_job(found.groups[0].sources[0], output, naming)], []
         if output is not None and output.suffix and jobs[0].target.parent == output and not output.exists():
             notes.append(f"{output} is taken for a folder: {output.suffix} is no format to write")
     else:
-        jobs, notes = _jobs_of_groups(found.groups, output, naming)
+        jobs, notes = _jobs_of_groups(found.groups, output, naming, is_alone)
     for job in jobs:
         if _key(job.target) == _key(job.source):
             raise OptionsError(
@@ -186,7 +188,9 @@ def _single_job(source: Path, output: Path | None, naming: _Naming) -> Job:
     return Job(source, naming.target(source, output), source.name)
 
 
-def _jobs_of_groups(groups: list[InputGroup], output: Path | None, naming: _Naming) -> tuple[list[Job], list[str]]:
+def _jobs_of_groups(
+    groups: list[InputGroup], output: Path | None, naming: _Naming, is_alone: bool
+) -> tuple[list[Job], list[str]]:
     """Name the results of folders, patterns and several files."""
     is_taken = output is not None and (os.path.exists(output) or _has_file_suffix(output))
     if is_taken and not os.path.isdir(output):
@@ -194,19 +198,19 @@ def _jobs_of_groups(groups: list[InputGroup], output: Path | None, naming: _Nami
         raise DataError(f"output {output} is a file, {what}: name a folder")
     jobs, notes = [], []
     for group in groups:
-        sources, results = group.sources, _results_folder(group, output, naming, is_alone=len(groups) == 1)
+        sources, results = group.sources, _results_folder(group, output, naming, is_alone)
         if output is not None and group.kind != "file":
             sources, more = _leave_out_below(group, output)
             notes += more
         for source in sources:
             below = source.relative_to(group.root) if results is not None else Path(source.name)
             folder = source.parent if results is None else results / below.parent
-            name = source if group.kind == "file" and len(groups) > 1 else source.relative_to(group.root)
+            name = source if group.kind == "file" else source.relative_to(group.root)
             jobs.append(Job(source, naming.target(source, folder), name.as_posix()))
     return jobs, notes
 
 
-def _results_folder(group: InputGroup, output: Path | None, naming: _Naming, *, is_alone: bool) -> Path | None:
+def _results_folder(group: InputGroup, output: Path | None, naming: _Naming, is_alone: bool) -> Path | None:
     """Choose where a group's root goes; None: each result beside its source."""
     if group.kind != "folder":
         return output

@@ -114,6 +114,8 @@ def upscale_path(
         recursive=recursive,
         max_pixels=max_pixels,
     )
+    if tiles.precision == "fp16" and upscaler.device.type == "cpu":
+        job_list.notes.append("fp16 is much slower than fp32 on a CPU: use fp32 or bf16")
     runner = JobRunner(upscaler, size, overwrite, jpeg_quality, max_pixels, checks_seams)
     scale = None if size.width or size.height else size.scale or upscaler.scale
     report = UpscaleReport(notes=job_list.notes, scale=scale)

@@ -238,6 +238,18 @@ def test_what_is_missing_among_several_inputs_is_a_problem_and_the_rest_is_done(
     ]
 
 
+def test_names_of_results_do_not_depend_on_what_is_there(folder, tmp_path):
+    source = folder("a/1.png", "b/note.txt")
+    found = []
+    for _ in range(2):
+        job_list = plan_jobs([source / "a", source / "b"], tmp_path / "out", scale=2)
+        found.append(job_list.jobs[0].target.relative_to(tmp_path).as_posix())
+        folder("b/2.png")
+    assert found == ["out/a/1.png"] * 2
+    with pytest.raises(DataError, match="is a file, there are several inputs"):
+        plan_jobs([source / "a" / "1.png", source / "no.png"], tmp_path / "one.png", scale=2)
+
+
 def test_folder_that_cannot_be_read_is_a_problem_and_the_rest_is_done(folder, tmp_path, monkeypatch):
     source, scan = folder("a.png", "locked/b.png"), os.scandir
 

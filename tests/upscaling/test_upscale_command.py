@@ -4,13 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 from typer.testing import CliRunner
 
 from hriusr.archs.registry import build_network
 from hriusr.archs.weights import save_weights
 from hriusr.cli import app
+from hriusr.errors import FolderBusyError
+from hriusr.folder_lock import FolderLock
 from hriusr.pictures import fallback
+from hriusr.upscaling.canvas import scratch_folder
 from hriusr.upscaling.upscale import upscale_path
 from tests.upscaling.nearest_network import Nearest
 
@@ -38,7 +41,7 @@ def test_memory_that_does_not_suffice_ends_one_picture_only(folder, monkeypatch)
     monkeypatch.setattr(fallback, "_opened", no_memory)
     report = upscale_path(folder, folder / "out", network=Nearest())
     assert [outcome.status for outcome in report.outcomes] == ["written", "failed"]
-    assert report.outcomes[1].reason.startswith("MemoryError")
+    assert report.outcomes[1].reason.startswith("memory ran out: choose a smaller tile_size")
 
 
 def run(*arguments):
@@ -75,10 +78,56 @@ def test_a_suffix_without_effect_is_told(folder, monkeypatch):
         assert ("has no effect" in result.stderr) == bool(notes)
 
 
-def test_seams_that_are_not_checked_are_told(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        (("c.mp4", "--check-seams"), "check_seams has no effect on videos"),
+        (("c.mp4", "--max-pixels", "10"), "max_pixels (=10) has no effect on videos"),
+        (("a.png", "--jpeg-quality", "5"), "jpeg_quality (=5) has no effect: results are png"),
+        (("a.png", "--jpeg-quality", "5", "--extension", "jpg"), None),
+        (("a.png", "--precision", "fp16"), "fp16 is much slower than fp32 on a CPU: use fp32 or bf16"),
+        (("a.png", "--precision", "bf16"), None),
+    ],
+)
+def test_what_has_no_effect_or_a_bad_one_is_told(folder, monkeypatch, arguments, note):
     monkeypatch.chdir(folder)
     save_weights("net.pth", build_network(NETWORK), NETWORK)
     (folder / "c.mp4").write_bytes(b"no video")
-    result = run("c.mp4", "-w", "net.pth", "--check-seams", "--json", "--device", "cpu")
-    assert "check_seams has no effect on videos" in result.stderr
-    assert json.loads(result.stdout)["notes"] == ["check_seams has no effect on videos"]
+    result = run(*arguments, "-w", "net.pth", "--json", "--device", "cpu")
+    assert (note or "") in result.stderr.replace("\n", " ")
+    assert json.loads(result.stdout)["notes"] == ([note] if note else [])
+
+
+def test_a_cache_that_cannot_be_written_is_named(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    save_weights("net.pth", build_network(NETWORK), NETWORK)
+    monkeypatch.setenv("HRIUSR_CACHE", str(folder / "a.png"))
+    result = run("a.png", "-w", "net.pth", "--backend", "onnx")
+    assert result.exit_code == 2
+    assert "let HRIUSR_CACHE name one that can be written" in result.stderr
+
+
+@pytest.mark.parametrize("extension", ["bmp", "gif", "png"])
+def test_a_profile_that_the_format_cannot_hold_is_told(folder, extension):
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (10, 20)).save(folder / "c.jpg", exif=exif, icc_profile=profile)
+    outcome = upscale_path(folder / "c.jpg", network=Nearest(), extension=extension).outcomes[0]
+    with Image.open(outcome.target) as result:
+        kept = result.info.get("icc_profile")
+    notes = () if extension == "png" else (f".{extension} holds no colour profile and no EXIF: left out",)
+    assert (outcome.notes, kept is not None) == (notes, extension == "png")
+
+
+def test_rows_of_another_process_are_not_offered(folder, monkeypatch):
+    def busy(self, path):
+        raise FolderBusyError(f"{path} is being written by another process")
+
+    scratch = scratch_folder(folder / "b.png")
+    scratch.mkdir()
+    (scratch / "state.json").write_text("{}")
+    monkeypatch.setattr(FolderLock, "take", busy)
+    outcome = upscale_path(folder / "a.png", folder / "b.png", network=Nearest()).outcomes[0]
+    assert "is being written by another process" in outcome.reason
+    assert outcome.notes == ()
