@@ -8,12 +8,12 @@ Shapes: B batch, C channels, H W pixels, M windows, N cells of a window, h heads
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
+from hriusr.blocks.linear import Linear, linear
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.residual import Residual
 from hriusr.blocks.unit_vectors import HeadLengths
@@ -61,13 +61,13 @@ class CosineWindowAttention(nn.Module):
         self.plan = AttentionPlan(parts, num_heads, dim // num_heads, self.axis, self.axis, 1.0)
         self.logit_scale = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10)))
         self.cpb_mlp = nn.Sequential(
-            nn.Linear(2, _HIDDEN_FEATURES), nn.ReLU(inplace=True), nn.Linear(_HIDDEN_FEATURES, num_heads, bias=False)
+            Linear(2, _HIDDEN_FEATURES), nn.ReLU(inplace=True), Linear(_HIDDEN_FEATURES, num_heads, bias=False)
         )
         self.register_buffer("relative_coords_table", log_spaced_offsets(window_size), persistent=False)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(dim)) if qkv_bias else None
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.regions = ShiftRegions((window_size, window_size), (shift_size, shift_size)) if shift_size else None
 
     def relative_bias(self) -> Tensor:
@@ -87,7 +87,7 @@ class CosineWindowAttention(nn.Module):
         key_lengths = HeadLengths(torch.ones_like(gains_h1), self.plan.head_dim)
 
         def project(x_MNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            q_MNC, k_MNC, v_MNC = F.linear(x_MNC, self.qkv.weight, qkv_bias).chunk(3, -1)
+            q_MNC, k_MNC, v_MNC = linear(x_MNC, self.qkv.weight, qkv_bias).chunk(3, -1)
             return query_lengths(q_MNC), key_lengths(k_MNC), v_MNC
 
         window, shift = (self.window_size,) * 2, (self.shift_size,) * 2

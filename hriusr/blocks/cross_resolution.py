@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.recompute import run_block
 from hriusr.blocks.resampling import build_resampling
 from hriusr.blocks.swin_groups import channels_first, channels_last
@@ -28,7 +29,7 @@ class DepthwiseShrink(nn.Module):
     def __init__(self, dim: int, out_dim: int, ratio: int):
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, ratio + 1, ratio, ratio // 2, groups=dim)
-        self.mix = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, out_dim), nn.LayerNorm(out_dim))
+        self.mix = nn.Sequential(nn.LayerNorm(dim), Linear(dim, out_dim), nn.LayerNorm(out_dim))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, ceil(H / r), ceil(W / r), out_dim)."""
@@ -47,7 +48,7 @@ class Grow(nn.Module):
     def __init__(self, dim: int, out_dim: int, ratio: int):
         super().__init__()
         self.ratio = ratio
-        self.mix = nn.Sequential(nn.Linear(dim, out_dim), nn.LayerNorm(out_dim))
+        self.mix = nn.Sequential(Linear(dim, out_dim), nn.LayerNorm(out_dim))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return (B, H r, W r, out_dim)."""
@@ -129,7 +130,7 @@ class BranchStage(nn.Module):
 
     def __init__(self, dim: int, blocks: Sequence[nn.Module], use_checkpoint: bool):
         super().__init__()
-        self.embed = nn.Linear(dim, dim)
+        self.embed = Linear(dim, dim)
         self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.norm1 = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(blocks)
@@ -157,7 +158,7 @@ class BranchMerge(nn.Module):
 
     def __init__(self, dims: Sequence[int], out_dim: int):
         super().__init__()
-        self.mix = nn.ModuleList(nn.Linear(dim, out_dim, bias=number == 0) for number, dim in enumerate(dims))
+        self.mix = nn.ModuleList(Linear(dim, out_dim, bias=number == 0) for number, dim in enumerate(dims))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Return (B, H, W, out_dim)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import MASKED, attend
 from hriusr.blocks.drop_path import DropPath
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.mix_cfn import MixCFN
 from hriusr.blocks.swin_groups import channels_first, channels_last
 from hriusr.blocks.windows import crop_to, window_merge, window_partition
@@ -76,9 +77,9 @@ class CrossShapedAttention(nn.Module):
         self.num_heads = dim // 2 // min(head_dim, dim // 2)
         self.stripe_width = stripe_width
         self.stripe_length = stripe_length
-        self.qv = nn.Linear(dim, 2 * dim)
+        self.qv = Linear(dim, 2 * dim)
         self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.layer_scale = nn.Parameter(torch.zeros(dim))  # the original's last BatchNorm starts at zero too
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ class DiversityShortcut(nn.Module):
                 f"dim (={dim}) must be a multiple of {self.inner} for the diversity-enhanced shortcut: "
                 f"take {dim // self.inner * self.inner} or {(dim // self.inner + 1) * self.inner}"
             )
-        self.within = nn.Linear(self.inner, self.inner)
-        self.across = nn.Linear(dim // self.inner, dim // self.inner)
+        self.within = Linear(self.inner, self.inner)
+        self.across = Linear(dim // self.inner, dim // self.inner)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to (..., C)."""

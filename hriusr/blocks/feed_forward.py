@@ -6,6 +6,7 @@ Parameter names are Swin's: `fc1`, `fc2`.
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import computes_in_place
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.residual import Residual
 
 _PART_BYTES = 1 << 20  # hidden features computed at a time without gradients
@@ -29,9 +30,9 @@ class Mlp(nn.Module):
         super().__init__()
         if hidden_features < 1:
             raise ValueError(f"hidden_features (={hidden_features}) must be at least 1: raise mlp_ratio")
-        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.fc1 = Linear(in_features, hidden_features)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_features, in_features)
+        self.fc2 = Linear(hidden_features, in_features)
         self.drop = nn.Dropout(drop) if drop > 0 else nn.Identity()
 
     def forward(self, x: Tensor, residual: Residual | None = None) -> Tensor:

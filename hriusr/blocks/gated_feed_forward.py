@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import computes_in_place, computing_dtype
+from hriusr.blocks.linear import Linear, linear
 from hriusr.blocks.residual import Residual
 from hriusr.blocks.swin_groups import channels_first, channels_last
 
@@ -28,9 +29,9 @@ class GatedConvMlp(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"ffn_kernel_size (={kernel_size}) must be odd: a gated feed-forward part needs one")
-        self.fc1 = nn.Linear(dim, 2 * hidden_dim)
+        self.fc1 = Linear(dim, 2 * hidden_dim)
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, kernel_size, padding=kernel_size // 2, groups=hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x_BHWC: Tensor, residual: Residual | None = None) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); with residual, do what it says around that, else the caller adds one."""
@@ -57,8 +58,8 @@ class GatedConvMlp(nn.Module):
         rows = x_BHWC[:, first:last]
         if residual is not None:
             rows = residual.before(rows)
-        gate = F.linear(rows, gate_weight, gate_bias)
+        gate = linear(rows, gate_weight, gate_bias)
         gate = channels_last(self.depthwise(channels_first(gate)))[:, top - first : bottom - first]
-        value = F.linear(rows[:, top - first : bottom - first], value_weight, value_bias)
+        value = linear(rows[:, top - first : bottom - first], value_weight, value_bias)
         y = self.fc2(F.gelu(gate) * value)
         return y if residual is None else residual.after(y, x_BHWC[:, top:bottom])

@@ -24,6 +24,7 @@ from hriusr.blocks.attention_core import (
 )
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, PreparedTables, RelativeScores, ScoreParts, check_terms
 from hriusr.blocks.residual import Residual
@@ -112,8 +113,8 @@ class HRIU(nn.Module):
             (tuple(self.parts),), num_heads, self.head_dim, *axes, self.scores.scale, self.scores.is_crossed
         )
         inner_dim = num_heads * self.head_dim
-        self.project_in = nn.Linear(dim, inner_dim * len(self.parts))
-        self.project_out = nn.Linear(inner_dim, dim if out_dim is None else out_dim)
+        self.project_in = Linear(dim, inner_dim * len(self.parts))
+        self.project_out = Linear(inner_dim, dim if out_dim is None else out_dim)
         has_shift = any(self.source_shift)
         self.regions = ShiftRegions(self.source_size, self.source_shift, self.target_size) if has_shift else None
 

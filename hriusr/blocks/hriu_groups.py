@@ -17,6 +17,7 @@ from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.gated_feed_forward import GatedConvMlp
 from hriusr.blocks.hriu import HRIU
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.norms import build_norm
 from hriusr.blocks.overlap_hriu import OverlapHRIU
 from hriusr.blocks.recompute import run_block
@@ -43,9 +44,9 @@ class ConvMlp(nn.Module):
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"ffn_kernel_size (={kernel_size}) must be odd, or 0 for no convolution")
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, kernel_size, padding=kernel_size // 2, groups=hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); the caller adds the residual."""

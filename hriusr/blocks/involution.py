@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from hriusr.blocks.attention_core import computes_in_place
 from hriusr.blocks.drop_path import DropPath
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.residual import add_branch
 
 _MAP_BYTES = 3 << 17  # a map of the samples computed at a time: four of them stay in the L2 cache of a core
@@ -166,9 +167,9 @@ class Involution(nn.Module):
             raise ValueError(f"reduction (={reduction}) must be at least 1 and at most dim (={dim})")
         self.num_places = kernel_size**2
         self.stride = stride
-        self.reduce = nn.Linear(dim, dim // reduction)
+        self.reduce = Linear(dim, dim // reduction)
         self.norm = nn.LayerNorm(dim // reduction)  # in place of the original's BatchNorm: the same in training and use
-        self.span = nn.Linear(dim // reduction, self.num_places * (dim // group_channels))
+        self.span = Linear(dim // reduction, self.num_places * (dim // group_channels))
 
     def kernels(self, x_BHWC: Tensor) -> Tensor:
         """Return weight_BNGHW, the kernel of every output position."""
@@ -219,9 +220,9 @@ class InvolutionBlock(nn.Module):
     ):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.project_in = nn.Linear(dim, dim)
+        self.project_in = Linear(dim, dim)
         self.involution = Involution(dim, kernel_size, group_channels, reduction)
-        self.project_out = nn.Linear(dim, dim)
+        self.project_out = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)

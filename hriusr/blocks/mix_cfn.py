@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.swin_groups import channels_first, channels_last
 
 
@@ -23,10 +24,10 @@ class MixCFN(nn.Module):
         if hidden_dim < 2 or hidden_dim % 2:
             raise ValueError(f"hidden_dim (={hidden_dim}) must be even, at least 2: change mlp_ratio")
         half = hidden_dim // 2
-        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc1 = Linear(dim, hidden_dim)
         self.depthwise3 = nn.Conv2d(half, half, 3, padding=1, groups=half)
         self.depthwise5 = nn.Conv2d(half, half, 5, padding=2, groups=half)
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C); the caller adds the residual."""

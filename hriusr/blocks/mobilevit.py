@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import attend_shifted, computes_in_place, windows_at_once
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.swin_groups import SwinBlock, alternating_shift, channels_first, channels_last
 from hriusr.blocks.window_map import map_windows
 from hriusr.blocks.windows import ShiftRegions
@@ -68,8 +69,8 @@ class PatchAttention(nn.Module):
         self.window_size = window_size
         self.shift_size = shift_size
         self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.regions = ShiftRegions((window_size,) * 2, (shift_size,) * 2) if shift_size else None
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
@@ -122,13 +123,13 @@ class MobileViTBlock(nn.Module):
         self.patch_size = patch_size
         positions = window_size // patch_size
         self.local = nn.Conv2d(dim, dim, 3, padding=1)
-        self.expand = nn.Linear(dim, transformer_dim)
+        self.expand = Linear(dim, transformer_dim)
         layers = []
         for number, drop_path in enumerate(drop_paths):
             attention = PatchAttention(transformer_dim, num_heads, positions, alternating_shift(number, positions))
             layers.append(SwinBlock(transformer_dim, attention, mlp_ratio, drop_path))
         self.transformer = nn.Sequential(*layers, nn.LayerNorm(transformer_dim))
-        self.project = nn.Linear(transformer_dim, dim)
+        self.project = Linear(transformer_dim, dim)
         self.fuse = nn.Conv2d(2 * dim, dim, 3, padding=1)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
@@ -156,9 +157,9 @@ class InvertedResidual(nn.Module):
         hidden_dim = int(dim * expand_ratio)
         if hidden_dim < 1:
             raise ValueError(f"expand_ratio (={expand_ratio}) must leave at least one channel of {dim}: raise it")
-        self.widen = nn.Linear(dim, hidden_dim)
+        self.widen = Linear(dim, hidden_dim)
         self.depthwise = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.narrow = nn.Linear(hidden_dim, dim)
+        self.narrow = Linear(hidden_dim, dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Return features of the same shape."""

@@ -17,6 +17,7 @@ from hriusr.blocks.attention_core import attend
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
 from hriusr.blocks.feed_forward import Mlp
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.residual import add_branch
 from hriusr.blocks.weight_init import trunc_normal_02_
@@ -83,9 +84,9 @@ class OCAB(nn.Module):
         self.plan = AttentionPlan((("q1",), ("k1", "value")), num_heads, dim // num_heads, axis, axis, self.scale)
         self.table_side = 2 * window_size + self.overlap - 1
         self.norm1 = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
         self.relative_position_bias_table = nn.Parameter(trunc_normal_02_(torch.empty(self.table_side**2, num_heads)))
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 

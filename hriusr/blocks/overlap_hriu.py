@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hriusr.blocks.attention_core import MASKED, attend
 from hriusr.blocks.cpu_attention_grad import attend_by_parts
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.overlap_attention import overlapping_cells
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
@@ -57,8 +58,8 @@ class OverlapHRIU(nn.Module):
         self.plan = AttentionPlan(
             parts, num_heads, dim // num_heads, axis, axis, self.scores.scale, self.scores.is_crossed
         )
-        self.project_in = nn.Linear(dim, dim * (len(self.query_parts) + len(self.key_parts)))
-        self.project_out = nn.Linear(dim, dim)
+        self.project_in = Linear(dim, dim * (len(self.query_parts) + len(self.key_parts)))
+        self.project_out = Linear(dim, dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Attend; H and W are multiples of the window. Returns (B, H, W, C)."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hriusr.blocks.feed_forward import Mlp
 from hriusr.blocks.hriu import HRIU
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.norms import build_norm
 
 RESAMPLINGS = ("imprinting", "merging", "conv")
@@ -60,7 +61,7 @@ class ImprintingResize(nn.Module):
         self.shrink_ratio = max(source_size // target_size, 1)
         self.grow_ratio = max(target_size // source_size, 1)
         self.norm1 = build_norm(norm, dim)
-        self.shortcut = nn.Linear(dim, out_dim)
+        self.shortcut = Linear(dim, out_dim)
         self.norm2 = build_norm(norm, out_dim) if mlp_ratio else None
         self.mlp = Mlp(out_dim, int(out_dim * mlp_ratio)) if mlp_ratio else None
 
@@ -92,7 +93,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         self.ratio = ratio
         self.norm = build_norm(norm, dim * ratio**2)
-        self.reduction = nn.Linear(dim * ratio**2, 2 * dim if out_dim is None else out_dim, bias=False)
+        self.reduction = Linear(dim * ratio**2, 2 * dim if out_dim is None else out_dim, bias=False)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Shrink; sizes that do not divide are completed with zeros right and below."""
@@ -117,7 +118,7 @@ class PatchExpanding(nn.Module):
         super().__init__()
         out_dim = dim // 2 if out_dim is None else out_dim
         self.ratio = ratio
-        self.expansion = nn.Linear(dim, out_dim * ratio**2, bias=False)
+        self.expansion = Linear(dim, out_dim * ratio**2, bias=False)
         self.norm = build_norm(norm, out_dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.relative import AxisGeometry
 from hriusr.blocks.relative_scores import TERMS, RelativeScores, check_terms
 from hriusr.blocks.residual import Residual
@@ -87,9 +88,9 @@ class SharedHRIU(nn.Module):
         )
         self.squeezed_dim = dim // squeeze_ratio**2
         self.num_key_parts = len(sources)
-        self.query = nn.Linear(dim, dim) if query else None
-        self.key_value = nn.Linear(dim, self.squeezed_dim * self.num_key_parts)
-        self.project_out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim) if query else None
+        self.key_value = Linear(dim, self.squeezed_dim * self.num_key_parts)
+        self.project_out = Linear(dim, dim)
         self.logit_scale = None
         if similarity == "cosine":
             self.logit_scale = nn.Parameter(torch.full((num_heads, 1), math.log(_FIRST_GAIN)))

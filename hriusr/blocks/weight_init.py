@@ -46,7 +46,8 @@ def initialise_weights(network: nn.Module, linear_init: str = "swin") -> None:
         raise ValueError(f"linear_init (={linear_init!r}) must be one of {', '.join(LINEAR_INITIALISERS)}")
     table = INITIALISERS | {nn.Linear: INITIALISERS[nn.Linear] | {"weight": LINEAR_INITIALISERS[linear_init]}}
     for module in network.modules():
-        for name, initialise in table.get(type(module), {}).items():
-            parameter = getattr(module, name)
-            if parameter is not None:
-                initialise(parameter)
+        for kind, initialisers in table.items():
+            for name, initialise in initialisers.items() if isinstance(module, kind) else ():
+                parameter = getattr(module, name)
+                if parameter is not None:
+                    initialise(parameter)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hriusr.blocks.attention_core import attend_shifted, computing_dtype
 from hriusr.blocks.cpu_attention_grad import CpuAttention
 from hriusr.blocks.cpu_attention_plan import AttentionPlan, RelativeTables, runs_by_parts
+from hriusr.blocks.linear import Linear
 from hriusr.blocks.relative import AxisGeometry, pair_table
 from hriusr.blocks.residual import Residual
 from hriusr.blocks.window_map import map_windows
@@ -54,8 +55,8 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros(self.rows.table_size * self.columns.table_size, num_heads)
         )
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.regions = ShiftRegions(self.window_size, (shift_size, shift_size)) if shift_size else None
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
