@@ -4,6 +4,9 @@ Muon takes steps in directions that are all equally long: its momentum's singula
 Newton-Schulz iterations (https://kellerjordan.github.io/posts/muon/). A kernel of a convolution is a matrix of output
 channels by all that one of them sees. Depth-wise kernels, biases, norms and tables are AdamW's. Updates are scaled so
 that one learning rate and one weight decay fit both (arXiv:2502.16982).
+
+Singular values are those of whole matrices: with FSDP2 (parallel.py) each process gathers those of one shape,
+orthogonalises them all, and steps in its own part; momentum stays sharded.
 """
 
 import math
@@ -14,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+
+from hriusr.models.parallel import full_tensor, local, shard_like
 
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315  # of the iteration: quick, to within 0.7..1.2
 _ADAMW_DEVIATION = 0.2  # root mean square of AdamW's updates, which Muon's are given
@@ -92,7 +97,7 @@ class _Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """Take a step."""
+        """Take a step. Collective where parameters are sharded."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
@@ -102,11 +107,13 @@ class _Muon(Optimizer):
                 self._step_alike(alike, group)
 
     def _step_alike(self, parameters: list[nn.Parameter], group: Mapping[str, Any]) -> None:
-        directions = torch.stack([self._direction(parameter, group).flatten(1) for parameter in parameters])
+        whole = [full_tensor(self._direction(parameter, group)) for parameter in parameters]
+        directions = torch.stack([direction.flatten(1) for direction in whole])
         rate = group["lr"] * _ADAMW_DEVIATION * math.sqrt(max(directions.shape[1:]))
         for parameter, update in zip(parameters, orthogonalise(directions, group["ns_steps"]), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update.view(parameter.shape), alpha=-rate)
+            own = local(parameter)
+            own.mul_(1 - group["lr"] * group["weight_decay"])
+            own.add_(local(shard_like(update.view(parameter.shape), parameter)), alpha=-rate)
 
     def _direction(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> Tensor:
         """Return momentum, or what it will be if the gradient stays."""

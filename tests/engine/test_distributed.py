@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from hriusr.engine.distributed import Processes, first_node, joined_processes
 from hriusr.engine.evaluate import test as evaluate
 from hriusr.engine.train_loop import train
 from hriusr.errors import OptionsError
+from hriusr.models.optimization import build_optimizer
+from hriusr.models.parallel import full_content, shard, shard_like
 from hriusr.models.sr_model import RestorationModel
 from tests.engine.several_processes import free_port, run_processes
-from tests.engine.state_comparison import assert_same_checkpoint
+from tests.engine.state_comparison import assert_same, assert_same_checkpoint
 
 HRIUSR = {"type": "HRIUSR", "upscale": 2, "embed_dim": 12, "depths": [2], "num_heads": 2, "low_resolution_depth": 1}
 # Sums over a batch are rounded in another order: 2**-24 of a value in a sum, and Adam's first steps are as long for a
@@ -45,8 +48,9 @@ def losses(lines):
         (2, {"train__grad_clip_norm": 0.05, "train__accumulation": 2}),
         (2, {"network_g": HRIUSR, "datasets__train__gt_size": 16}),
         (3, {"train__grad_clip_norm": 0.05, "datasets__train__num_worker_per_gpu": 1}),
+        (2, {"train__optim_g": {"type": "Muon", "lr": 1e-3, "weight_decay": 0.01}}),
     ],
-    ids=["plain", "clipped and accumulated", "HRIUSR", "three processes"],
+    ids=["plain", "clipped and accumulated", "HRIUSR", "three processes", "Muon"],
 )
 def test_processes_train_as_one_with_the_same_global_batch(run_opt, train_together, records, parallel, count, changes):
     train(run_opt(**changes, train__total_iter=10, datasets__train__batch_size_per_gpu=2 * count))
@@ -61,6 +65,33 @@ def test_processes_train_as_one_with_the_same_global_batch(run_opt, train_togeth
     assert psnr == pytest.approx(expected_psnr, rel=1e-4)  # a pixel may be rounded to the neighbouring 8-bit value
     for kind in ("params", "params_ema"):
         assert_close_weights(weights("one", 10, kind), weights(iteration=10, kind=kind))
+
+
+def test_sharded_muon_steps_as_one_process_does():
+    """Kernels of 5 and 6 rows on 3 processes: one of them holds less, or nothing."""
+
+    def steps(is_sharded):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(4, 2), nn.Conv2d(4, 6, 3))
+        if is_sharded:
+            shard(network)
+        optimizer = build_optimizer(network, {"type": "Muon", "lr": 0.01, "weight_decay": 0.1})
+        for _ in range(3):
+            for parameter in network.parameters():
+                parameter.grad = shard_like(torch.randn(parameter.shape), parameter)
+            optimizer.step()
+        return full_content([network.state_dict(), optimizer.state_dict()])
+
+    def work(rank):
+        opt = {"dist": True, "rank": rank, "world_size": 3, "num_gpu": 0}
+        with joined_processes(opt):
+            weights, state = steps(is_sharded=True)
+            expected_weights, expected_state = steps(is_sharded=False)
+            if rank == 0:
+                assert_same(dict(weights), dict(expected_weights), "weights")
+                assert_same(state, expected_state, "state")
+
+    run_processes(3, work)
 
 
 def test_unequal_parts_of_a_batch_count_by_their_size(run_opt):
