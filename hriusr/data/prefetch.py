@@ -9,6 +9,8 @@ import torch
 
 Batch = dict[str, Any]
 
+_PATIENCE = 10  # seconds for the batch that is under way when no more are wanted
+
 
 def prefetch_on_thread(batches: Iterator[Batch], length: int) -> Iterator[Batch]:
     """Draw batches on a thread of its own.
@@ -18,7 +20,8 @@ def prefetch_on_thread(batches: Iterator[Batch], length: int) -> Iterator[Batch]
         length: how many wait ready at most (num_prefetch_queue), besides the one that the thread holds.
 
     Yields:
-        The same batches; an error of theirs is raised here.
+        The same batches; an error of theirs is raised here. Closing this closes batches, too, so that loading
+        processes end.
     """
     waiting: queue.Queue = queue.Queue(length)
     is_over = threading.Event()
@@ -40,8 +43,12 @@ def prefetch_on_thread(batches: Iterator[Batch], length: int) -> Iterator[Batch]
             put((None, StopIteration()))
         except BaseException as error:
             put((None, error))
+        finally:
+            if hasattr(batches, "close"):  # here: no other thread may while this one is inside of them
+                batches.close()
 
-    threading.Thread(target=draw, name="prefetch", daemon=True).start()
+    thread = threading.Thread(target=draw, name="prefetch", daemon=True)
+    thread.start()
     try:
         while True:
             batch, error = waiting.get()
@@ -52,6 +59,7 @@ def prefetch_on_thread(batches: Iterator[Batch], length: int) -> Iterator[Batch]
             yield batch
     finally:
         is_over.set()
+        thread.join(_PATIENCE)
 
 
 def prefetch_on_gpu(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hriusr.basicsr_bridge import register_package
+from hriusr.data import prefetch
 from hriusr.data.image_io import write_image
 from hriusr.data.loader import build_train_loader, build_val_loader, telling_of_dead_workers
 from hriusr.data.paired_image_dataset import PairedImageDataset
@@ -91,6 +92,44 @@ def test_thread_passes_on_the_end_and_errors():
     assert next(stream) == {"a": 1}
     with pytest.raises(DataError, match=r"^x\.png is gone$"):
         next(stream)
+
+
+def test_closing_ends_the_thread_and_what_it_draws_from(folder):
+    class Slow(PairedImageDataset):
+        def __getitem__(self, key):
+            time.sleep(0.2)
+            return super().__getitem__(key)
+
+    processes = set(multiprocessing.active_children())
+    data = Slow({"dataroot_gt": str(folder), "phase": "train", "scale": 2, "gt_size": 16})
+    opt = {"batch_size_per_gpu": 2, "num_worker_per_gpu": 1, "prefetch_mode": "cpu"}
+    loader = build_train_loader(data, opt, seed=0)
+    next(loader)
+    assert set(multiprocessing.active_children()) > processes
+    loader.close()
+    assert set(multiprocessing.active_children()) == processes
+    assert "prefetch" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_closing_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(prefetch, "_PATIENCE", 0.1)
+    goes_on, is_closed = threading.Event(), threading.Event()
+
+    def stuck():
+        try:
+            yield {"a": 1}
+            goes_on.wait(60)
+            yield {"a": 2}
+        finally:
+            is_closed.set()
+
+    stream = prefetch_on_thread(stuck(), 1)
+    next(stream)
+    begin = time.monotonic()
+    stream.close()
+    assert time.monotonic() - begin < 30
+    goes_on.set()
+    assert is_closed.wait(30)
 
 
 def test_loading_leaves_the_global_random_numbers_alone(folder):
