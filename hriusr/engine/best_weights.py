@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hriusr.archs.weights import load_torch_file
-from hriusr.checked_file import link_checked
+from hriusr.checked_file import link_checked, remove_checked
 from hriusr.engine.run_state import BestMetrics, RunState
 from hriusr.errors import OptionsError, WeightsError
 from hriusr.models.sr_model import RestorationModel
@@ -73,26 +73,37 @@ def best_weights(model: RestorationModel, state: RunState, metric: ChosenMetric)
 
 
 def best_in_reach(
-    state: RunState, metrics: Iterable[ChosenMetric], models: Path, others: Iterable[Path]
+    state: RunState,
+    metrics: Iterable[ChosenMetric],
+    models: Path,
+    others: Iterable[Path],
+    *,
+    repeats_until: float,
 ) -> BestMetrics:
     """Return the best values of a state that a run starts from, if their weights can be had; else none.
 
     Args:
         state: as read from the checkpoint.
         metrics: those that may decide.
-        models: folder of the run; gets the weights, where it has none.
+        models: folder of the run; gets the weights, where it has none. Those of another attempt are set aside.
         others: where the run that wrote the state may have them.
+        repeats_until: iteration up to which the run does what was done in its folder before, the validations too: best
+            weights from then may stay, as they come again.
     """
-    if (models / _NAME).is_file():
-        return state.best
-    metric = deciding_metric(state, metrics)
-    if metric is None:
+    own, metric = models / _NAME, deciding_metric(state, metrics)
+    wanted = None if metric is None else _metadata(state, metric)
+    if own.is_file():
+        found = _metadata_in(own)
+        if found is not None and (found == wanted or state.iteration <= found["iteration"] <= repeats_until):
+            return state.best
+        _set_aside(own)
+    if wanted is None:
         return {}
     for source in (folder / _NAME for folder in others):
-        if source.is_file() and _metadata_in(source) == _metadata(state, metric):
-            link_checked(source, models / _NAME)
+        if source.is_file() and _metadata_in(source) == wanted:
+            link_checked(source, own)
             return state.best
-    iteration = _metadata(state, metric)["iteration"]
+    iteration = wanted["iteration"]
     logger.warning(
         "the best weights so far, of iteration %d, are not there: the next ones count as the best", iteration
     )
@@ -105,8 +116,17 @@ def _metadata(state: RunState, metric: ChosenMetric) -> dict[str, Any]:
     return {"iteration": record["iter"], "metric": told}
 
 
-def _metadata_in(path: Path) -> Any:
+def _metadata_in(path: Path) -> dict[str, Any] | None:
+    """Read what _metadata wrote; None: the file is damaged or not of ours."""
     try:
-        return load_torch_file(path).get("metadata")
+        metadata = load_torch_file(path).get("metadata")
     except (WeightsError, AttributeError):
         return None
+    return metadata if isinstance(metadata, dict) and "iteration" in metadata else None
+
+
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.set_aside")
+    path.replace(aside)
+    remove_checked(path)
+    logger.warning("%s is not the best of what this run goes on from and is kept as %s", path, aside.name)

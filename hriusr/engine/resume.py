@@ -118,6 +118,26 @@ def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_flat(kept, ""))
 
 
+def goes_on_alike(folder: Path, resolved_yaml: str) -> bool:
+    """Tell whether a run that goes on learns and is validated as its folder says, so that each step comes out the same.
+
+    Args:
+        folder: of the run, as the start before left it.
+        resolved_yaml: all options in force now.
+    """
+    try:
+        before = yaml.safe_load((folder / "options_in_force.yml").read_text(encoding="utf-8"))
+        now = yaml.safe_load(resolved_yaml)
+        return learned_options(before) == learned_options(now) and _validation_of(before) == _validation_of(now)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return False
+
+
+def _validation_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    datasets = {entry: dataset for entry, dataset in (values.get("datasets") or {}).items() if entry != "train"}
+    return {"datasets": datasets, "val": values.get("val"), "tile": values.get("tile")}
+
+
 def _own_start(opt: Mapping[str, Any], resolved_yaml: str, is_seed_drawn: bool, is_restart: bool) -> Start:
     """Go on in the run's own folder if the run is unfinished and its options are the same."""
     anew, folder = Start(None, keeps_folder=False), Path(opt["path"]["experiments_root"])

@@ -7,6 +7,7 @@ Everything is built and checked before anything is written.
 
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
 from hriusr.engine.recorder import Recorder
-from hriusr.engine.resume import find_common_start
+from hriusr.engine.resume import find_common_start, goes_on_alike
 from hriusr.engine.run_state import RunState, restore_run_randomness
 from hriusr.engine.run_summary import summarised
 from hriusr.engine.same_command import same_command
@@ -103,11 +104,15 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         if checkpoint:
             model.resume_training(checkpoint.state)
 
-        archived = None
+        archived, repeats_until = None, -1
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
             with one_at_a_time(folder):
                 lock.take(folder)  # once more: another process may have made it since
+                if checkpoint and goes_on_alike(folder, resolved_yaml):
+                    repeats_until = math.inf
+                elif checkpoint and state.iteration % int((opt.get("val") or {}).get("val_freq", 1)) == 0:
+                    repeats_until = state.iteration  # the state is of before this validation, which is the first thing
                 archived = open_folder(
                     opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint
                 )
@@ -117,7 +122,9 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         if checkpoint:
             others = [checkpoint.weights_path.parent, *([archived / "models"] if archived else [])]
             models = Path(opt["path"]["models"])
-            state.best = processes.from_first(lambda: best_in_reach(state, best_metrics, models, others))
+            state.best = processes.from_first(
+                lambda: best_in_reach(state, best_metrics, models, others, repeats_until=repeats_until)
+            )
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         with (
             _open_recorder(opt, state) if processes.is_first else Silence() as recorder,
