@@ -28,15 +28,24 @@ from hriusr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-_MOST_SURPLUS = 12  # rows a gt may have more than lq * scale: benchmarks crop to multiples of 2, 3, 4 or 12
+_MOST_SURPLUS = 12  # benchmarks crop to multiples of 2, 3, 4 or 12
+
+
+def most_surplus(scale: int, *, is_training: bool) -> int:
+    """Return how many rows or columns a gt may have more than lq * scale; they are cut off at the bottom and right.
+
+    In training as many as a multiple of scale may lack, which making lq by MATLAB's modcrop leaves over; in validation
+    and testing also what benchmarks crop.
+    """
+    return scale - 1 if is_training else max(scale - 1, _MOST_SURPLUS)
 
 
 @replace_in(DATASET_REGISTRY, "PairedImageDataset")
 class PairedImageDataset(Dataset):
     """Items {lq, gt: CHW RGB float32 in 0..1 (before mean and std), lq_path, gt_path}.
 
-    In phase train an item is a random patch; else the whole pictures, gt cropped to lq * scale. Where lq is compressed,
-    a training item has lq_clean too: lq as it was before.
+    In phase train an item is a random patch; else the whole pictures. What gt has beyond lq * scale is cut off first
+    (see most_surplus). Where lq is compressed, a training item has lq_clean too: lq as it was before.
 
     Args:
         opt: dataroot_gt; dataroot_lq, or none; scale; phase (train, val, test); in phase train gt_size, use_hflip,
@@ -168,7 +177,7 @@ class PairedImageDataset(Dataset):
         lq_HWC = self._read_lq(pair.lq)
         height, width = lq_HWC.shape[0] * self.scale, lq_HWC.shape[1] * self.scale
         surplus = gt_HWC.shape[0] - height, gt_HWC.shape[1] - width
-        if min(surplus) < 0 or max(surplus) > (0 if self.is_training else _MOST_SURPLUS):
+        if min(surplus) < 0 or max(surplus) > most_surplus(self.scale, is_training=self.is_training):
             raise DataError(
                 f"gt {pair.gt} ({gt_HWC.shape[1]}x{gt_HWC.shape[0]}) is not {self.scale} times as large as "
                 f"lq {pair.lq} ({lq_HWC.shape[1]}x{lq_HWC.shape[0]}): check scale and dataroot_lq, "

@@ -13,6 +13,7 @@ import numpy as np
 
 from hriusr.data.dataset_options import uses_lmdb
 from hriusr.data.lmdb_store import lmdb_num_entries
+from hriusr.data.paired_image_dataset import most_surplus
 from hriusr.data.prepare_jobs import run_job
 from hriusr.doctor.findings import Level, Report, collected_warnings, remedy_apart
 from hriusr.doctor.fingerprints import SpotIndex
@@ -24,7 +25,6 @@ from hriusr.errors import HriusrError
 _MOST_GLANCES = 100_000  # pictures whose headers are read: 40 s on one core
 # datasets that make pictures as large as a patch needs
 _ENLARGING = ("ImageNetPairedDataset", "RealESRGANDataset")
-_MOST_SURPLUS = 12  # rows of a test picture that may be cut off; as PairedImageDataset has it
 
 
 @dataclass
@@ -234,7 +234,7 @@ def _note_swapped_folders(audit: Audit, group: _Grouped) -> None:
 def _note_pairs(audit: Audit, dataset_opt: Mapping[str, Any], report: Report) -> None:
     scale = int(dataset_opt["scale"])
     group = _Grouped(audit, report)
-    surplus = 0 if audit.is_training else _MOST_SURPLUS
+    surplus = most_surplus(scale, is_training=audit.is_training)
 
     def is_wrong_size(facts: PictureFacts) -> bool:
         if facts.size is None or facts.lq_size is None or _has_larger_lq(facts):

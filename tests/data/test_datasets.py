@@ -18,6 +18,7 @@ from hriusr.data.image_io import encode_image, image_to_tensor, read_image, writ
 from hriusr.data.lmdb_store import write_lmdb
 from hriusr.data.matlab_resize import downsample
 from hriusr.data.paired_image_dataset import PairedImageDataset
+from hriusr.data.prepare import prepare_bicubic, prepare_lmdb
 from hriusr.data.sampler import SampleKey
 from hriusr.data.single_image_dataset import SingleImageDataset
 from hriusr.errors import DataError
@@ -246,6 +247,29 @@ def test_val_crops_gt_to_lq(folders, tmp_path):
     write_image(tmp_path / "gt" / "x.png", read_image(folders / "gt" / "coffee.png")[:71, :95])
     write_image(tmp_path / "lq" / "x.png", read_image(folders / "lq" / "coffee.png")[:35, :47])
     assert PairedImageDataset(options(tmp_path))[0]["gt"].shape == (3, 70, 94)
+
+
+@pytest.mark.parametrize("kind", ["none", "memory", "disk", "lmdb"])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_pictures_of_odd_sizes_train_as_if_they_were_cropped_first(tmp_path, photo, kind, scale):
+    for number, name in enumerate(PHOTOS):
+        write_image(tmp_path / "gt" / f"{name}.png", photo(name)[50 : 50 + 73 + number, 60 : 60 + 97 - number])
+    prepare = {"scale": scale, "filename_tmpl": "{}", "num_processes": 1, "progress": False}
+    prepare_bicubic(tmp_path / "gt", tmp_path / "lq", cropped_hr_folder=tmp_path / "cropped", **prepare)
+    changed = {"scale": scale, "gt_size": 36}
+    cropped = PairedImageDataset(options(tmp_path, "train", dataroot_gt=str(tmp_path / "cropped"), **changed))
+    if kind == "lmdb":
+        for side in ("gt", "lq"):
+            prepare_lmdb(tmp_path / side, tmp_path / f"{side}.lmdb", num_processes=1, progress=False)
+            changed[f"dataroot_{side}"] = str(tmp_path / f"{side}.lmdb")
+        changed["io_backend"] = {"type": "lmdb"}
+    else:
+        changed["cache"] = kind
+    dataset = PairedImageDataset(options(tmp_path, "train", **changed))
+    dataset.preload()
+    for position in range(12):
+        key = SampleKey(position % 3, position)
+        assert same(dataset[key], cropped[key])
 
 
 @pytest.mark.parametrize(("phase", "rows"), [("val", 29), ("val", 38), ("train", 35), ("train", 37)])

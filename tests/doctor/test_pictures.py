@@ -112,6 +112,15 @@ def test_wrong_scale_is_answered_with_the_right_one(diagnose):
     assert "set scale: 4" in of_level(diagnose(), "error")[0].remedy
 
 
+def test_surplus_below_the_scale_is_no_fault(diagnose):
+    lq = read_image(LQ)[:-1]
+    write_image(GT, read_image(GT)[:-1])
+    write_image(LQ, lq)
+    assert of_level(diagnose(), "error", "warning") == []
+    write_image(LQ, lq[:-1])
+    assert "not 2 times as large" in of_level(diagnose(), "error")[0].message
+
+
 def test_exchanged_folders_are_recognised(diagnose):
     swapped = ("datasets:train:dataroot_gt=train/lq", "datasets:train:dataroot_lq=train/gt")
     (finding,) = of_level(diagnose(*swapped), "error")
