@@ -223,12 +223,15 @@ def _check_arguments(
         if name not in by_name:
             problems.error((*path, name), f"{what} has no argument {name!r}{did_you_mean(name, by_name)}")
             continue
+        if value is None:  # unset: the default stands
+            delattr(section, name)
+            continue
         value, complaint = _cast(value, by_name[name])
         if complaint:
             problems.error((*path, name), f"{dotted((*path, name))} (={value!r}) {complaint}")
         setattr(section, name, value)
     for name, parameter in by_name.items():
-        if parameter.default is parameter.empty and name not in written and name not in own_fields:
+        if parameter.default is parameter.empty and written.get(name) is None and name not in own_fields:
             problems.error(path, f"{what} needs the argument {name!r}; write it under {dotted(path)}")
 
 
@@ -238,8 +241,6 @@ def _cast(value: Any, parameter: inspect.Parameter) -> tuple[Any, str]:
     if annotation is parameter.empty:
         # BasicSR's classes have no annotations, and an int default may well take a float there (res_scale=1)
         annotation = type(parameter.default) if type(parameter.default) in (float, bool, str) else Any
-    if value is None:
-        return value, ""
     read, fits = _read_as(value, annotation)
     return (read, "") if fits else (value, f"must be {_in_words(annotation)}")
 

@@ -12,13 +12,11 @@ from hriusr.options.schema import Options
 def option_file_schema() -> dict[str, Any]:
     """Return the schema: what a file may hold, also by itself, without its bases.
 
-    No key is required in it, since a file may inherit every key by `base:`; a dataset may be unset; keys of BasicSR
-    and HAT that are read as others or ignored are there, as deprecated.
+    No key is required in it, since a file may inherit every key by `base:`; any may be unset (`~`); keys of BasicSR and
+    HAT that are read as others or ignored are there, as deprecated.
     """
     schema = Options.model_json_schema()
     _drop_required(schema)
-    datasets = schema["properties"]["datasets"]
-    datasets["additionalProperties"] = {"anyOf": [datasets["additionalProperties"], {"type": "null"}]}
     for pattern, reason in IGNORED.items():
         *section, key = pattern.split(".")
         _properties_at(schema, section)[key] = {"description": f"Ignored: {reason}.", "deprecated": True}
@@ -27,6 +25,12 @@ def option_file_schema() -> dict[str, Any]:
         properties = _properties_at(schema, section)
         old_key = {"description": f"Old name of {new_key}.", "deprecated": True}
         properties[key] = {**properties[new_key], **old_key}
+    for section in (schema, *schema["$defs"].values()):
+        for field in section["properties"].values():
+            for mapping in (field, *field.get("anyOf", ())):
+                if isinstance(mapping.get("additionalProperties"), dict):
+                    _let_unset(mapping["additionalProperties"])
+            _let_unset(field)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -39,6 +43,15 @@ def _properties_at(schema: dict[str, Any], section: list[str]) -> dict[str, Any]
         if "$ref" in node:
             node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return node["properties"]
+
+
+def _let_unset(field: dict[str, Any]) -> None:
+    """Let a field be null, in place."""
+    kinds = {key: field[key] for key in field.keys() - {"title", "description", "default", "deprecated"}}
+    if kinds and {"type": "null"} not in kinds.get("anyOf", ()):
+        for key in kinds:
+            del field[key]
+        field["anyOf"] = [kinds, {"type": "null"}]
 
 
 def _drop_required(node: Any) -> None:

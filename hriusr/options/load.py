@@ -1,6 +1,6 @@
 """From an option file and a command line to checked Options, or to one error that lists all that is wrong.
 
-    file + bases -> overrides -> foreign keys out -> schema -> signatures -> contradictions -> what this machine has
+    file + bases -> overrides -> foreign and unset keys out -> schema -> signatures -> contradictions -> this machine
 
 Everything found on the way is collected in Problems and said at once.
 """
@@ -25,6 +25,7 @@ from hriusr.options.overrides import apply_overrides
 from hriusr.options.problems import Problems, note_validation_errors
 from hriusr.options.run_context import RunContext, rank_and_world_size
 from hriusr.options.schema import Options, ValOptions
+from hriusr.options.unset import drop_unset
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,9 @@ def load_options(
     rank, world_size = rank_and_world_size(launcher)
     document = read_with_bases(path)
     apply_overrides(document, overrides)
-    _drop_unset_datasets(document.values)
     take_out_foreign_keys(document)
     drop_keys_of_refused_datasets(document)
+    drop_unset(document.values, Options)
 
     problems = Problems(document, warnings=list(document.warnings))
     options = _validate(document.values, problems)
@@ -105,13 +106,6 @@ def load_options(
         for warning in problems.warnings:
             logger.warning("%s", warning)
     return options
-
-
-def _drop_unset_datasets(values: dict[str, Any]) -> None:
-    """`val_2: ~` under datasets takes away what a base has put there."""
-    datasets = values.get("datasets")
-    if isinstance(datasets, dict):
-        values["datasets"] = {entry: dataset for entry, dataset in datasets.items() if dataset is not None}
 
 
 def _validate(values: dict[str, Any], problems: Problems) -> Options | None:

@@ -1,5 +1,7 @@
 """`base:` and --force_yml: what is overlaid, what is replaced, and which line is at fault then."""
 
+import re
+
 import pytest
 from option_texts import LOOKUPS, TRAIN_TEXT, line_of
 
@@ -55,6 +57,54 @@ def test_tilde_unsets(load_child):
     options = load_child("base: parent.yml\ndatasets:\n  val: ~\nval: ~\n")
     assert list(options.datasets) == ["train"]
     assert options.val is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("precision", "bf16"),
+        ("path", "{strict_load_g: false}"),
+        ("path:strict_load_g", "false"),
+        ("train:max_nonfinite_steps", "3"),
+        ("dist_params:timeout", "9"),
+        ("train:optim_g:lr_mult:body.*", "0.5"),
+        ("logger:num_val_images", "5"),
+        ("datasets:train:filename_tmpl", "{}x4"),
+        ("datasets:train:io_backend", "{type: lmdb}"),
+        ("datasets:val:io_backend:type", "lmdb"),
+        ("datasets:train:progressive", "[{iter: 5, gt_size: 32}]"),
+        ("train:losses:structure", "{type: MSELoss}"),
+        ("network_g:img_size", "7"),
+        ("val:metrics:ssim", "{type: calculate_ssim}"),
+    ],
+)
+def test_unset_key_is_as_one_that_was_never_set(load, key, value):
+    without = load().model_dump(exclude_none=True)
+    unset = load(overrides=[f"{key}={value}", f"{key}=~"]).model_dump(exclude_none=True)
+    if "lr_mult" in key:
+        assert unset["train"]["optim_g"].pop("lr_mult") == {}
+    if "losses" in key:
+        assert unset["train"].pop("losses") == {}
+    assert unset == without
+
+
+def test_unset_items_of_lists_count_too(load):
+    stages = "datasets:train:progressive=[{iter: 5, gt_size: 32, batch_size: ~}]"
+    (stage,) = load(overrides=[stages]).datasets["train"].progressive
+    assert (stage.gt_size, stage.batch_size) == (32, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train:total_iter=~", "train.total_iter is missing"),
+        ("train:total_itr=~", "unknown key 'total_itr' in train; did you mean 'total_iter'?"),
+        ("network_g:width=~", "network PlainNet has no argument 'width'"),
+    ],
+)
+def test_unset_key_that_is_needed_or_unknown_is_named(load, override, words):
+    with pytest.raises(OptionsError, match=re.escape(words)):
+        load(overrides=[override])
 
 
 def test_other_type_takes_no_arguments_from_the_base(load_child):

@@ -34,8 +34,14 @@ def test_editors_take_what_is_loaded_with_a_warning_or_unset():
     for pattern in (*IGNORED, *RENAMED):
         name, *_, key = pattern.split(".")
         assert schema["$defs"][sections[name]]["properties"][key]["deprecated"], pattern
-    assert schema["$defs"]["DatasetOptions"]["properties"]["use_flip"]["type"] == "boolean"
-    assert {"type": "null"} in schema["properties"]["datasets"]["additionalProperties"]["anyOf"]
+    old_key = schema["$defs"]["DatasetOptions"]["properties"]["use_flip"]
+    assert old_key["anyOf"] == [{"type": "boolean"}, {"type": "null"}]
+    metrics = next(kind for kind in schema["$defs"]["ValOptions"]["properties"]["metrics"]["anyOf"] if len(kind) > 1)
+    for mapping in (schema["properties"]["datasets"]["anyOf"][0], metrics):
+        assert {"type": "null"} in mapping["additionalProperties"]["anyOf"]
+    for section in _sections(schema):
+        for name, field in section["properties"].items():
+            assert field.get("deprecated") or {"type": "null"} in field["anyOf"], name
 
 
 def test_options_pass_their_own_checks(load):
