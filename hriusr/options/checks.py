@@ -149,9 +149,6 @@ def _check_validation(options: Options, problems: Problems, is_train: bool) -> N
         problems.warn(("val",), "val has no effect: datasets has no entry val")
     if options.val is None or not options.val.metrics:
         return
-    for entry in entries:
-        if options.datasets[entry].type == "SingleImageDataset":
-            problems.warn(("datasets", entry), f"datasets.{entry} gets no metrics: SingleImageDataset has no gt")
     _check_best_metric(options, entries, problems, is_train)
     published = (0, "0 at scale 1") if options.scale == 1 else (options.scale, "the scale")
     for label, metric in options.val.metrics.items():

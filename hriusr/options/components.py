@@ -148,6 +148,23 @@ def check_components(options: Options, problems: Problems, components: Component
                     (*path, "input_order"),
                     f"val.metrics.{label}.input_order (={order}) must be HWC, or left out: pictures come so",
                 )
+        _warn_of_metrics_without_gt(options, components["metric"], problems, is_train)
+
+
+def _warn_of_metrics_without_gt(
+    options: Options, metrics: Mapping[str, inspect.Signature], problems: Problems, is_train: bool
+) -> None:
+    """Name the metrics that a set without ground truth does not get; NIQE needs none."""
+    needing = [
+        label
+        for label, metric in options.val.metrics.items()
+        if metric.type in metrics and "img2" in metrics[metric.type].parameters
+    ]
+    for entry, dataset in options.datasets.items():
+        if needing and dataset.type == "SingleImageDataset" and is_used(entry, is_train) and phase_of(entry) != "train":
+            problems.warn(
+                ("datasets", entry), f"datasets.{entry} does not get {', '.join(needing)}: {dataset.type} has no gt"
+            )
 
 
 def _check_losses(train: TrainOptions, components: Components, problems: Problems) -> None:

@@ -31,7 +31,7 @@ class DatasetOptions(KernelOptions):
     name: str = Field(description="Name in logs, reports and results/<run>/visualization/<name>; no two alike.")
     type: str = Field(
         description="Registered dataset. PairedImageDataset: low-resolution (lq) and ground-truth (gt) pictures; "
-        "SingleImageDataset: lq alone, without metrics; RealESRGANDataset: gt and kernels to degrade it with."
+        "SingleImageDataset: lq alone, measured by NIQE at most; RealESRGANDataset: gt and kernels to degrade it with."
     )
     dataroot_gt: str | None = Field(None, description="Folder or .lmdb of the ground truth, relative to where you run.")
     dataroot_lq: str | None = Field(

@@ -152,6 +152,10 @@ def _psnr(img, img2, crop_border, input_order="HWC", test_y_channel=False, **kwa
     pass
 
 
+def _niqe(img, crop_border, input_order="HWC", convert_to="y", **kwargs):
+    pass
+
+
 NETWORKS = {"PlainNet": PlainNet, "BareNet": BareNet}
 LOOKUPS = {
     "network_signature": lambda name: inspect.signature(NETWORKS[name]) if name in NETWORKS else None,
@@ -160,7 +164,7 @@ LOOKUPS = {
         "model": dict.fromkeys(["SRModel", "HATModel"], inspect.signature(PlainNet)),
         "dataset": dict.fromkeys(["PairedImageDataset", "SingleImageDataset"], inspect.signature(PlainNet)),
         "loss": {"L1Loss": inspect.signature(_l1_loss), "PerceptualLoss": inspect.signature(_perceptual_loss)},
-        "metric": {"calculate_psnr": inspect.signature(_psnr)},
+        "metric": {"calculate_psnr": inspect.signature(_psnr), "calculate_niqe": inspect.signature(_niqe)},
     },
 }
 

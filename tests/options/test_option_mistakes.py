@@ -370,8 +370,11 @@ def test_validation_taken_away_on_the_command_line_is_no_news(load):
 def test_clean_file_gives_no_warning(load):
     assert load().run.warnings == ()
     assert load(text=TEST_TEXT, is_train=False).run.warnings == (
-        "small.yml:17: datasets.test_2 gets no metrics: SingleImageDataset has no gt",
+        "small.yml:17: datasets.test_2 does not get psnr: SingleImageDataset has no gt",
     )
+    niqe = "  metrics:\n    niqe:\n      type: calculate_niqe\n      crop_border: 2\n"
+    text = TEST_TEXT[: TEST_TEXT.index("  metrics:")] + niqe
+    assert load(text=text, is_train=False).run.warnings == ()
 
 
 def test_meta_info_of_basicsr_is_found_in_datasets(load, workplace):
