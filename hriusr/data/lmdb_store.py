@@ -174,7 +174,7 @@ def write_lmdb(
     outdated = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
     try:
         _refuse_strangers(path, files)
-        remove_leftover_folders(path, files)
+        remove_lmdb_leftovers(path, notes or ())
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         lines = _fill(temporary, pictures, map_size, compression)
@@ -189,9 +189,19 @@ def write_lmdb(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(outdated, ignore_errors=True)
-        remove_leftover_folders(path, files)  # again: those that were too young at the start
+        remove_lmdb_leftovers(path, notes or ())  # again: those that were too young at the start
     _open.cache_clear()
     return len(lines)
+
+
+def remove_lmdb_leftovers(path: Path, notes: Iterable[str]) -> None:
+    """Remove what killed processes left of writing a database.
+
+    Args:
+        path: of the database.
+        notes: names of its further text files.
+    """
+    remove_leftover_folders(path, _FILES | set(notes))
 
 
 def _refuse_strangers(path: Path, files: Set[str]) -> None:

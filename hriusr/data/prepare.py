@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hriusr.atomic_file import write_atomically
 from hriusr.data.image_io import encode_image, image_size, list_images, read_image, write_image
-from hriusr.data.lmdb_store import is_whole_lmdb, write_lmdb
+from hriusr.data.lmdb_store import is_whole_lmdb, remove_lmdb_leftovers, write_lmdb
 from hriusr.data.matlab_resize import downsample
 from hriusr.data.output_folder import OutputFolder
 from hriusr.data.picture_paths import check_template
@@ -171,6 +171,7 @@ def prepare_lmdb(
     pictures = _list_pictures([folder], filename_tmpl)
     note = json.dumps({"compression": compression, "sources": _fingerprint(pictures)})
     if not overwrite and _is_noted(target, note, [picture.stem for picture in pictures]):
+        remove_lmdb_leftovers(target, [_LMDB_NOTE])
         return JobResult(target, 0, len(pictures))
     sizes = [image_size(picture.source) for picture in pictures]
     # PNG of noise is hardly larger than its pixels; 2 bytes each, because they may be 16 bit

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hriusr import basicsr_bridge  # noqa: F401 - before the import of basicsr in a test
-from hriusr.data.image_io import encode_image, read_image_bytes
+from hriusr.data.image_io import encode_image, read_image_bytes, write_image
 from hriusr.data.lmdb_store import lmdb_get, lmdb_keys, write_lmdb
+from hriusr.data.prepare import prepare_lmdb
 from hriusr.errors import DataError
 
 
@@ -91,6 +92,19 @@ def test_leftovers_of_a_killed_process_are_removed(database, ending):
     write_lmdb(database, [("only", b"1", (1, 1, 3))], map_size=10**6, compression=1)
     assert not any(folder.exists() for folder in gone)
     assert all(folder.exists() for folder in kept)
+
+
+def test_leftovers_are_removed_beside_a_database_that_is_up_to_date(tmp_path, photo):
+    write_image(tmp_path / "hr" / "coffee.png", photo("coffee")[:20, :20])
+    make = lambda: prepare_lmdb(tmp_path / "hr", tmp_path / "x.lmdb", num_processes=1, progress=False)  # noqa: E731
+    assert make().num_made == 1
+    left = tmp_path / ".x.lmdb.999999999.tmp"
+    left.mkdir()
+    for path in (left / "data.mdb", left / "prepare.json", left):
+        path.touch()
+        os.utime(path, (0, 0))
+    assert make().num_made == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"hr", "x.lmdb"}
 
 
 def test_last_copy_of_a_database_stays_until_there_is_another(tmp_path):
