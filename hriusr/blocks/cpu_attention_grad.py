@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hriusr.blocks.attention_core import MASKED
-from hriusr.blocks.cpu_attention import FullTerm, WindowBuffers, WindowScorer, aligned, by_head, padded
+from hriusr.blocks.cpu_attention import FullTerm, WindowBuffers, WindowScorer, by_head
+from hriusr.blocks.cpu_attention_addends import aligned, padded
 from hriusr.blocks.cpu_attention_plan import PARTS, TERMS, AttentionPlan, RelativeTables
 from hriusr.blocks.windows import ShiftRegions
 

@@ -6,14 +6,13 @@ operator that torch.compile has for it. Half precision goes by oneDNN anyhow.
 """
 
 import functools
-import platform
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hriusr.blocks.attention_core import computes_in_place, computing_dtype
+from hriusr.blocks.processor import is_intels
 
 
 class Linear(nn.Linear):
@@ -43,11 +42,4 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _onednn_is_faster() -> bool:
     has_both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return has_both and has_operator and torch.backends.cpu.get_cpu_capability() == "AVX512" and not _is_intels()
-
-
-def _is_intels() -> bool:
-    try:
-        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return "GenuineIntel" in platform.processor()
+    return has_both and has_operator and torch.backends.cpu.get_cpu_capability() == "AVX512" and not is_intels()

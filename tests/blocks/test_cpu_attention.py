@@ -66,6 +66,21 @@ def test_parts_equal_the_whole_forward_and_backward(name, windows_at_once, monke
         torch.testing.assert_close(part, one)
 
 
+@pytest.mark.parametrize("fuses", [True, False])
+@pytest.mark.parametrize("name", ["hriu a", "hriu a shifted", "shared a", "plain", "ocab"])
+def test_plain_attention_is_the_same_by_torchs_own_and_by_products(name, fuses, monkeypatch):
+    unit = UNITS[name]()
+    for parameter in unit.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    x = torch.randn(2, 8, 12, 8)
+    monkeypatch.setattr(cpu_attention, "_fuses", lambda _: fuses)
+    with torch.no_grad():
+        by_parts = unit(x)
+        for module in MODULES:
+            monkeypatch.setattr(module, "runs_by_parts", lambda _: False)
+        torch.testing.assert_close(by_parts, unit(x))
+
+
 @pytest.mark.parametrize("name", ["hriu shifted", "shared", "plain", "overlapping", "ocab"])
 def test_gradients_in_bf16_stay_close(name):
     unit = UNITS[name]()
