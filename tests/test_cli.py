@@ -217,9 +217,17 @@ def test_convert_says_what_it_found_and_upscale_takes_the_result(tmp_path, forei
     assert (
         run_cli("upscale", str(tmp_path / "cat.png"), "-w", str(target), "-o", str(tmp_path / "o.png")).exit_code == 0
     )
-    result = run_cli("convert", str(target), "--to", "pth")
+    result = run_cli("convert", str(target))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "new.pth").exists()
+
+
+@pytest.mark.parametrize("command", ["convert", "export"])
+@pytest.mark.parametrize("name", [".", ""])
+def test_a_folder_in_place_of_weights_is_refused_in_a_line(command, name):
+    result = run_cli(command, name)
+    assert result.exit_code == 2
+    assert "a folder, not a weights file" in result.output
 
 
 @pytest.mark.parametrize(

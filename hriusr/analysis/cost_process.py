@@ -40,8 +40,16 @@ def measure(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     lr_BCHW = torch.rand(batch_size, getattr(network, "in_chans", 3), height, width, device=device)
 
     def forward() -> None:
-        with torch.inference_mode(), precision.autocast():
-            network(lr_BCHW)
+        try:
+            with torch.inference_mode(), precision.autocast():
+                network(lr_BCHW)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise HriusrError(
+                f"the network does not take pictures of {width}x{height} pixels ({reason}): try another --size"
+            ) from error
 
     def train() -> None:
         with precision.autocast():

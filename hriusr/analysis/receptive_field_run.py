@@ -77,7 +77,7 @@ def measure_field(
         What was written as JSON.
 
     Raises:
-        DataError: a picture cannot be read or is too small, or the target cannot be written so.
+        DataError: a picture cannot be read or is too small, or the target cannot be written so, or is one of them.
         HriusrError: out of memory; or the network's centre depends on no pixel.
     """
 
@@ -86,6 +86,8 @@ def measure_field(
             progress("crop", done, count)
 
     check_suffix(target)
+    if Path(target).resolve() in {Path(picture).resolve() for picture in pictures}:
+        raise DataError(f"{target} is one of the pictures that are looked at: give another output")
     check_writable(target)
     reading = {"scale": upscaler.scale, "is_hr": is_hr, "num_channels": upscaler.num_channels}
     crops = random_crops(pictures, count=count, size=size, seed=seed, **reading)

@@ -8,7 +8,7 @@ import typer
 
 from hriusr.cli.arguments import Precision, Settings, parse_settings
 from hriusr.entry import guarded
-from hriusr.errors import OptionsError
+from hriusr.errors import OptionsError, WeightsError
 
 
 class Format(str, Enum):
@@ -26,7 +26,7 @@ def convert(
     ] = None,
     to: Annotated[
         Format | None,
-        typer.Option(help="pth: as the original code and spandrel load it. Default: OUT's ending, else safetensors."),
+        typer.Option(help="pth: as the original code and spandrel load it. Default: OUT's ending, else not IN's."),
     ] = None,
     ema: Annotated[bool, typer.Option("--ema/--params", help="Which weights, where IN holds both.")] = True,
     precision: Annotated[Precision, typer.Option(help="Number format of the stored weights.")] = Precision.fp32,
@@ -64,7 +64,10 @@ def convert(
 def _target(source: Path, target: Path | None, to: Format | None) -> Path:
     """Choose the output's name: as asked, and never an ending that contradicts --to."""
     if target is None:
-        return source.with_suffix(f".{(to or Format.safetensors).value}")
+        if not source.name:
+            raise WeightsError(f"weights {str(source)!r}: a folder, not a weights file; name the file in it")
+        other = Format.pth if source.suffix == ".safetensors" else Format.safetensors
+        return source.with_suffix(f".{(to or other).value}")
     if to is not None and target.suffix != f".{to.value}":
         raise OptionsError(f"--to {to.value} and OUT {target} disagree: leave one out")
     return target

@@ -58,6 +58,8 @@ def export(
     if to is None:
         to = next((kind for kind in Target if output is not None and output.suffix == ENDINGS[kind.value]), Target.onnx)
     if output is None:
+        if not Path(source).name:
+            raise WeightsError(f"weights {str(source)!r}: a folder, not a weights file; name the file in it")
         output = Path(source).with_suffix(ENDINGS[to.value])
         if output == network:
             raise OptionsError(f"the output would be the input {source} itself: give another name for it")

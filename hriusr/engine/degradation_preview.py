@@ -16,7 +16,7 @@ from hriusr.data.degradations.settings import KernelSettings, StagesSettings
 from hriusr.data.image_io import image_to_tensor, read_image, tensor_to_image, write_image
 from hriusr.data.transforms import crop_to_multiple
 from hriusr.errors import DataError, OptionsError
-from hriusr.options.degradation_schema import DegradationOptions, KernelOptions
+from hriusr.options.degradation_schema import DEGRADING_MODELS, DegradationOptions, KernelOptions
 from hriusr.options.inheritance import read_with_bases
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def preview_degradations(
 
     Raises:
         DataError: the picture cannot be read or is smaller than scale.
-        OptionsError: the option file has wrong degradations.
+        OptionsError: the option file has wrong degradations, or its model draws none.
     """
     values = _read_options(option_file) if option_file else {}
     scale = values.get("scale", scale)
@@ -91,18 +91,28 @@ def _sheet(images: list[np.ndarray]) -> np.ndarray:
 def _read_options(path: str | Path) -> dict[str, Any]:
     """Read and check what an option file says about degradations; its data need not be here."""
     values = read_with_bases(Path(path)).values
-    dataset = (values.get("datasets") or {}).get("train") or {}
+    model = values.get("model_type")
+    if model is not None and model not in DEGRADING_MODELS:
+        raise OptionsError(
+            f"{path}: model_type {model!r} draws no degradations (lq_noise and lq_jpeg_quality are the same for all "
+            f"samples): name a file of {', '.join(DEGRADING_MODELS)}"
+        )
+    dataset = _section(values.get("datasets"), path).get("train") or {}
     read = {**_checked(DegradationOptions, values, path), **_checked(KernelOptions, dataset, path)}
     scale = values.get("scale")
-    if scale is not None and not (isinstance(scale, int) and scale > 0):
+    if scale is not None and not (isinstance(scale, int) and not isinstance(scale, bool) and scale > 0):
         raise OptionsError(f"{path}: scale (={scale!r}) must be a positive whole number")
     return {**read, "scale": scale} if scale else read
 
 
-def _checked(section: type[BaseModel], values: Any, path: str | Path) -> dict[str, Any]:
-    if not isinstance(values, dict):
+def _section(values: Any, path: str | Path) -> dict[str, Any]:
+    if values is not None and not isinstance(values, dict):
         raise OptionsError(f"{path}: a section of `key: value` lines is wanted, not {values!r}")
-    own = {key: value for key, value in values.items() if key in section.model_fields}
+    return values or {}
+
+
+def _checked(section: type[BaseModel], values: Any, path: str | Path) -> dict[str, Any]:
+    own = {key: value for key, value in _section(values, path).items() if key in section.model_fields}
     try:
         return section.model_validate(own).model_dump(exclude_none=True)
     except ValidationError as error:

@@ -143,10 +143,12 @@ def _build(
 def _facts(network: nn.Module, network_opt: dict[str, Any], precision: str) -> ExportedFacts:
     try:
         upscaler = PictureUpscaler(network, device=torch.device("cpu"))
+        with torch.no_grad():  # of a size that a network might refuse
+            network(example_picture(network, upscaler.num_channels))
     except (RuntimeError, AssertionError, TypeError, ValueError, IndexError) as error:
         raise OptionsError(
-            f"network_g.type {network_opt['type']} does not turn pictures into larger ones ({error}): only networks "
-            "that do can be exported"
+            f"network_g.type {network_opt['type']} does not turn pictures of every size into larger ones "
+            f"({error or type(error).__name__}): only networks that do can be exported"
         ) from error
     with exporting_branches():  # the graph has no branch that computes window by window
         pixel_bytes = bytes_per_pixel(network, scale=upscaler.scale, device=torch.device("cpu"))

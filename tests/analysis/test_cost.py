@@ -11,6 +11,7 @@ from hriusr.errors import HriusrError
 from hriusr.upscaling.memory_plan import WORKSPACE, bytes_per_pixel
 
 SWINIR = VARIANTS["swinir_tiny_x2"].network_opt()
+EVEN_ALONE = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "scale": 2}
 
 
 def test_peak_memory_agrees_with_the_tensors_that_lived():
@@ -42,6 +43,10 @@ def test_backward_pass_needs_more_and_the_callers_memory_does_not_count():
     [
         ({"device": "abacus"}, "abacus"),
         ({"network": SWINIR | {"type": "SwinIRR"}}, "did you mean 'SwinIR'"),
+        (
+            {"network": EVEN_ALONE, "height": 9, "width": 8},
+            "does not take pictures of 8x9 pixels .*: try another --size",
+        ),
         ({"height": 10**7, "width": 10**7}, "the memory is not enough: .*; try a smaller --size"),
     ],
 )

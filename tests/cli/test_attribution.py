@@ -207,6 +207,15 @@ def test_erf_option_changes_the_picture(folder, option):
     assert (folder / "erf.png").read_bytes() != before
 
 
+def test_erf_replaces_no_picture_that_it_looks_at(folder):
+    picture = folder / "lr" / "eye.png"
+    before = picture.read_bytes()
+    result = run("erf", "-w", folder / "net.safetensors", "-o", picture, "--count", "1", folder / "lr")
+    assert result.exit_code == 2
+    assert "is one of the pictures that are looked at" in result.stderr
+    assert picture.read_bytes() == before
+
+
 def test_erf_of_high_resolution_pictures(folder):
     arguments = ("--count", "1", "--size", "48")
     small = erf(folder, *arguments, folder / "lr" / "eye.png")

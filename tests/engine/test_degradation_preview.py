@@ -60,7 +60,10 @@ def test_option_file_decides(picture, tmp_path):
         ("noise_range: [3, 1]", r"noise_range \(=\[3.*\]\)"),
         ("datasets: {train: {sinc_prob: 2}}", r"sinc_prob \(=2\)"),
         ("datasets: {train: 5}", "a section"),
+        ("datasets: 3", "a section"),
         ("scale: x", r"scale \(='x'\)"),
+        ("scale: true", r"scale \(=True\)"),
+        ("model_type: SRModel", "model_type 'SRModel' draws no degradations"),
     ],
 )
 def test_wrong_option_file_is_named(picture, tmp_path, text, words):

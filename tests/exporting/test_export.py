@@ -233,8 +233,12 @@ def test_opset_that_the_exporter_cannot_make_is_refused(tmp_path, weights, capfd
 
 def test_network_that_enlarges_nothing_is_refused(tmp_path):
     discriminator = {"type": "VGGStyleDiscriminator", "num_in_ch": 3, "num_feat": 4}
-    with pytest.raises(OptionsError, match="VGGStyleDiscriminator does not turn pictures into larger ones"):
-        export_network(discriminator, tmp_path / "net.pt", to="torchscript")
+    even_alone = {"type": "RRDBNet", "num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 1, "scale": 2}
+    for network_opt in (discriminator, even_alone):
+        message = f"{network_opt['type']} does not turn pictures of every size into larger ones"
+        with pytest.raises(OptionsError, match=message):
+            export_network(network_opt, tmp_path / "net.pt", to="torchscript")
+        assert not (tmp_path / "net.pt").exists()
 
 
 def test_folder_that_cannot_be_made_is_found_before_the_work(tmp_path, weights, monkeypatch):
