@@ -184,7 +184,7 @@ def test_run_killed_again_and_again_equals_one_left_in_peace(run_opt, train_toge
     assert done.returncode == 0, (tmp_path / "errors.txt").read_text()[-3000:]
     strikes = json.loads((tmp_path / "struck.json").read_text())
     struck = Counter(activity for activities in strikes for activity in activities)
-    assert len(strikes) >= kills / 2
+    assert len(strikes) >= min(kills, total_iter) / 3  # a fast processor gets farther between two of them
     assert {"step", "validation", "write"} <= set(struck)
     assert records("peace") == records("experiments/tiny")
     assert_same_checkpoint("peace", "experiments/tiny", total_iter)
