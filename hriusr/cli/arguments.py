@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from hriusr.errors import OptionsError
+from hriusr.errors import OptionsError, WeightsError
 
 
 class Launcher(str, Enum):
@@ -88,3 +88,14 @@ def parse_settings(settings: list[str] | None) -> dict[str, Any]:
                 pass
         parsed[name.strip()] = value
     return parsed
+
+
+def with_ending(weights: Path, ending: str) -> Path:
+    """Name a file like another one, with another ending.
+
+    Raises:
+        WeightsError: it has no name: "", or a folder such as ".".
+    """
+    if not weights.name:
+        raise WeightsError(f"weights {str(weights)!r}: a folder, not a weights file; name the file in it")
+    return weights.with_suffix(ending)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import Precision, Settings, parse_settings
+from hriusr.cli.arguments import Precision, Settings, parse_settings, with_ending
 from hriusr.entry import guarded
-from hriusr.errors import OptionsError, WeightsError
+from hriusr.errors import OptionsError
 
 
 class Format(str, Enum):
@@ -64,10 +64,8 @@ def convert(
 def _target(source: Path, target: Path | None, to: Format | None) -> Path:
     """Choose the output's name: as asked, and never an ending that contradicts --to."""
     if target is None:
-        if not source.name:
-            raise WeightsError(f"weights {str(source)!r}: a folder, not a weights file; name the file in it")
         other = Format.pth if source.suffix == ".safetensors" else Format.safetensors
-        return source.with_suffix(f".{(to or other).value}")
+        return with_ending(source, f".{(to or other).value}")
     if to is not None and target.suffix != f".{to.value}":
         raise OptionsError(f"--to {to.value} and OUT {target} disagree: leave one out")
     return target

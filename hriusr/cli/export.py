@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hriusr.cli.arguments import Precision, Settings, parse_settings
+from hriusr.cli.arguments import Precision, Settings, parse_settings, with_ending
 from hriusr.cli.networks import find_network
 from hriusr.entry import guarded
 from hriusr.errors import OptionsError, WeightsError
@@ -58,9 +58,7 @@ def export(
     if to is None:
         to = next((kind for kind in Target if output is not None and output.suffix == ENDINGS[kind.value]), Target.onnx)
     if output is None:
-        if not Path(source).name:
-            raise WeightsError(f"weights {str(source)!r}: a folder, not a weights file; name the file in it")
-        output = Path(source).with_suffix(ENDINGS[to.value])
+        output = with_ending(Path(source), ENDINGS[to.value])
         if output == network:
             raise OptionsError(f"the output would be the input {source} itself: give another name for it")
     result = export_network(
