@@ -1,8 +1,8 @@
 """Linear layers by the faster of the two libraries that PyTorch has for products on a CPU.
 
-MKL leaves AVX-512 unused on processors that are not Intel's, oneDNN does not: there it takes less than half of the time
-in float32 (experiments/LOG.md). PyTorch asks MKL for float32, so without gradients we ask oneDNN ourselves, by the
-operator that torch.compile has for it. Half precision goes by oneDNN anyhow.
+MKL does not make full use of processors that are not Intel's, oneDNN does: on an AMD EPYC with AVX-512 it takes about
+half of the time in float32 (experiments/LOG.md). PyTorch asks MKL for float32, so without gradients we ask oneDNN, by
+the operator that torch.compile has for it. Half precision goes by oneDNN anyhow.
 """
 
 import functools

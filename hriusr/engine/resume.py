@@ -18,6 +18,7 @@ a finished run again.
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,13 +119,26 @@ def learned_options(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_flat(kept, ""))
 
 
-def goes_on_alike(folder: Path, resolved_yaml: str) -> bool:
-    """Tell whether a run that goes on learns and is validated as its folder says, so that each step comes out the same.
+def repeats_until(folder: Path, resolved_yaml: str, opt: Mapping[str, Any], iteration: int) -> float:
+    """Return the iteration up to which a run that goes on does again what was done in its folder, validations too.
 
     Args:
         folder: of the run, as the start before left it.
         resolved_yaml: all options in force now.
+        opt: the same as a mapping.
+        iteration: of the checkpoint that it goes on from.
+
+    Returns:
+        Infinity where it learns and is validated as before; the checkpoint's own iteration where only the validation of
+        that one is the first thing to come; else -1.
     """
+    if _goes_on_alike(folder, resolved_yaml):
+        return math.inf
+    is_validated_first = iteration % int((opt.get("val") or {}).get("val_freq", 1)) == 0
+    return iteration if is_validated_first else -1
+
+
+def _goes_on_alike(folder: Path, resolved_yaml: str) -> bool:
     try:
         before = yaml.safe_load((folder / "options_in_force.yml").read_text(encoding="utf-8"))
         now = yaml.safe_load(resolved_yaml)

@@ -7,7 +7,6 @@ Everything is built and checked before anything is written.
 
 import contextlib
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ from hriusr.engine.logging_setup import run_logging
 from hriusr.engine.progress import TrainingProgress
 from hriusr.engine.randomness import seed_everything
 from hriusr.engine.recorder import Recorder
-from hriusr.engine.resume import find_common_start, goes_on_alike
+from hriusr.engine.resume import find_common_start, repeats_until
 from hriusr.engine.run_state import RunState, restore_run_randomness
 from hriusr.engine.run_summary import summarised
 from hriusr.engine.same_command import same_command
@@ -104,15 +103,13 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
         if checkpoint:
             model.resume_training(checkpoint.state)
 
-        archived, repeats_until = None, -1
+        archived, repeated = None, -1
         processes.wait_for_all()  # none reads any more what process 0 is about to rename
         if processes.is_first:
             with one_at_a_time(folder):
                 lock.take(folder)  # once more: another process may have made it since
-                if checkpoint and goes_on_alike(folder, resolved_yaml):
-                    repeats_until = math.inf
-                elif checkpoint and state.iteration % int((opt.get("val") or {}).get("val_freq", 1)) == 0:
-                    repeats_until = state.iteration  # the state is of before this validation, which is the first thing
+                if checkpoint:
+                    repeated = repeats_until(folder, resolved_yaml, opt, state.iteration)
                 archived = open_folder(
                     opt, options, resolved_yaml, log, keeps_folder=keeps_folder, checkpoint=checkpoint
                 )
@@ -123,7 +120,7 @@ def train(options: "Options | Mapping[str, Any]") -> TrainingSummary:
             others = [checkpoint.weights_path.parent, *([archived / "models"] if archived else [])]
             models = Path(opt["path"]["models"])
             state.best = processes.from_first(
-                lambda: best_in_reach(state, best_metrics, models, others, repeats_until=repeats_until)
+                lambda: best_in_reach(state, best_metrics, models, others, repeats_until=repeated)
             )
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         with (
